@@ -1,0 +1,54 @@
+"""Who a message is for: a name, an instance of it, and which life of that instance."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+ANY_INCARNATION = 0
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+class Address(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
+    """`role/instance`, and the incarnation that is meant.
+
+    An incarnation grows with every restart of the instance. A message carries the one its sender
+    knew; a mailbox of another incarnation refuses it, so a restarted actor never handles what was
+    meant for its predecessor. `incarnation == 0` means "whichever lives now" and is for callers
+    outside the conversation, such as a terminal.
+    """
+
+    role: str
+    instance: int = 0
+    incarnation: int = ANY_INCARNATION
+
+    @property
+    def name(self) -> str:
+        """`role/instance`: what stays the same over restarts."""
+        return f"{self.role}/{self.instance}"
+
+    def __str__(self) -> str:
+        if self.incarnation == ANY_INCARNATION:
+            return self.name
+        return f"{self.name}#{self.incarnation}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `role`, `role/instance` or `role/instance#incarnation`.
+
+        Raises ValueError when the text is none of these.
+        """
+        name, _, incarnation = text.partition("#")
+        role, _, instance = name.partition("/")
+        if not is_role_name(role):
+            raise ValueError(f"not an actor address: {text!r} (expected role/instance)")
+        try:
+            return cls(role, int(instance or "0"), int(incarnation or "0"))
+        except ValueError:
+            raise ValueError(f"not an actor address: {text!r} (expected role/instance)") from None
+
+
+def is_role_name(text: str) -> bool:
+    """Whether the text can be a role: lower-case letters, digits, `_` and `-`, 63 at most."""
+    return _NAME.fullmatch(text) is not None

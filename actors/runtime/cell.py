@@ -1,0 +1,177 @@
+"""One hosted actor: its mailbox, the loop that empties it, and its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from actors.runtime.actor import Actor, Down, Joined, Returned, handlers_of
+from actors.runtime.errors import Declined, ProtocolError
+from actors.runtime.mailbox import Mailbox
+from actors.runtime.message import Fault, Frame, Message, split
+
+if TYPE_CHECKING:
+    from actors.runtime.registry.base import Entry
+
+LOCAL_ONLY: frozenset[type[Message]] = frozenset({Down, Joined, Returned})
+"""Messages only the runtime sends; a frame that claims to be one is malformed."""
+FAIRNESS = 64
+"""Messages handled in one go before other tasks of the loop get their turn."""
+
+Answer = Callable[[object], None]
+"""Takes what the handler returned, or a Fault."""
+
+
+class Envelope(NamedTuple):
+    message: Message
+    answer: Answer | None
+
+
+class Cell:
+    """Hosts one actor. `failed` is called with the exception that ends it."""
+
+    def __init__(self, actor: Actor, entry: Entry, failed: Callable[[Exception], None]) -> None:
+        self.actor = actor
+        self.entry = entry
+        self.mailbox: Mailbox[Envelope] = Mailbox(actor.mailbox_limit)
+        self.refusals: Counter[str] = Counter()
+        self._failed = failed
+        self._methods: dict[type[Message], tuple[Callable[[Message], Any], bool]] = {}
+        for item in handlers_of(type(actor)):
+            for message_type in item.types:
+                self._methods[message_type] = (getattr(actor, item.name), item.concurrent)
+        remote = tuple(kind for kind in self._methods if kind not in LOCAL_ONLY)
+        self._decoder = msgspec.msgpack.Decoder(reduce(or_, remote)) if remote else None
+        self._loop_task: asyncio.Task[None] | None = None
+        self._concurrent: set[asyncio.Task[None]] = set()
+        self._open = True
+
+    def handles(self, message_type: type[Message]) -> bool:
+        return message_type in self._methods
+
+    def start(self) -> None:
+        name = f"{self.entry.name}:mailbox"
+        self._loop_task = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def offer(self, message: Message, incarnation: int, answer: Answer | None) -> Fault | None:
+        """Queue a message; a Fault says why not."""
+        fault = self._objection(incarnation)
+        if fault is None and type(message) not in self._methods:
+            fault = self._refuse("unhandled", f"takes no {type(message).__name__}")
+        if fault is None and not self.mailbox.offer(Envelope(message, answer)):
+            fault = self._refuse("full", f"its mailbox is full ({self.mailbox.statistics().limit})")
+        return fault
+
+    def offer_frame(self, frame: bytes, answer_to: Callable[[object], None] | None) -> None:
+        """Queue a frame from the transport, or answer why not."""
+        fault: Fault | None
+        try:
+            parts = split(frame)
+        except ProtocolError as error:
+            fault = self._refuse("malformed", str(error))
+        else:
+            fault = self._objection(parts.incarnation) or self._decode_and_queue(parts, answer_to)
+        if fault is not None and answer_to is not None:
+            answer_to(fault)
+
+    def offer_urgent(self, message: Message) -> None:
+        """Queue a message of the runtime's own, if the actor handles its type."""
+        if self._open and type(message) in self._methods:
+            self.mailbox.put_urgent(Envelope(message, None))
+
+    def _decode_and_queue(self, parts: Frame, answer_to: Answer | None) -> Fault | None:
+        if self._decoder is None:
+            return self._refuse("unhandled", "takes no messages")
+        try:
+            message = self._decoder.decode(parts.body)
+        except msgspec.MsgspecError as error:
+            return self._refuse("malformed", f"cannot read the message: {error}")
+        answer = answer_to if parts.wants_answer else None
+        if not self.mailbox.offer(Envelope(message, answer)):
+            return self._refuse("full", f"its mailbox is full ({self.mailbox.statistics().limit})")
+        return None
+
+    def _objection(self, incarnation: int) -> Fault | None:
+        if not self._open:
+            return self._refuse("closed", "is stopping")
+        if incarnation not in {0, self.entry.incarnation}:
+            mine = self.entry.incarnation
+            return self._refuse("stale", f"was meant for incarnation {incarnation}; this is {mine}")
+        return None
+
+    def _refuse(self, why: str, text: str) -> Fault:
+        self.refusals[why] += 1
+        return Fault("gone" if why in {"stale", "closed"} else "refused", text)
+
+    # -- handling ------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        handled = 0
+        while True:
+            envelope = await self.mailbox.get()
+            method, concurrent = self._methods[type(envelope.message)]
+            if concurrent:
+                self._start_beside(method, envelope)
+            elif not await self._handle(method, envelope):
+                return
+            handled += 1
+            if handled % FAIRNESS == 0:
+                await asyncio.sleep(0)
+
+    async def _handle(self, method: Callable[[Message], Any], envelope: Envelope) -> bool:
+        """Run one handler; False when it ended the actor."""
+        try:
+            result = method(envelope.message)
+            if inspect.isawaitable(result):
+                result = await result
+        except Declined as error:
+            self._answer(envelope, _boxed(error))
+        except Exception as error:  # noqa: BLE001 - the boundary of an actor: whatever it is ends it
+            self._answer(envelope, _boxed(error))
+            self._failed(error)
+            return False
+        else:
+            self._answer(envelope, result)
+        return True
+
+    def _start_beside(self, method: Callable[[Message], Any], envelope: Envelope) -> None:
+        async def run() -> None:
+            await self._handle(method, envelope)
+
+        task = asyncio.get_running_loop().create_task(run(), name=f"{self.entry.name}:beside")
+        self._concurrent.add(task)
+        task.add_done_callback(self._concurrent.discard)
+
+    @staticmethod
+    def _answer(envelope: Envelope, result: object) -> None:
+        if envelope.answer is not None:
+            envelope.answer(result)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Take no more messages, end the handlers, refuse what is queued, run `stopping`."""
+        self._open = False
+        tasks = [task for task in (self._loop_task, *self._concurrent) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for envelope in self.mailbox.clear():
+            self._answer(envelope, Fault("gone", "is stopping"))
+        await self.actor.cancel_tasks()
+        await self.actor.stopping()
+
+
+def _boxed(error: BaseException) -> Fault:
+    text = "".join(traceback.format_exception(error))
+    return Fault("raised", str(error), type(error).__name__, text)

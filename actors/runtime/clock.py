@@ -1,0 +1,29 @@
+"""Time, injected: nothing in the runtime reads a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where an actor gets the time from."""
+
+    def now(self) -> float:
+        """Monotonic seconds. Only differences mean anything."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since 1970, for people and for other hosts."""
+        ...
+
+
+class LoopClock:
+    """The running event loop's time: the one timers fire by, also when a test drives it."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return time.time()

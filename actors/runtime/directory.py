@@ -1,0 +1,158 @@
+"""What a node believes about who is there: the registry's view, made safe against its gaps.
+
+Pure: observations and times in, changes out. Three rules make it more than a dictionary.
+
+- Incarnations only grow. An observation of an older life than the one known is ignored, and a
+  newer life implies the end of the older one.
+- After an outage the registry's list may be short because others have not written their entries
+  again yet. What is missing from a *second* list is kept for a grace period, so that serving
+  goes on with the last known view.
+- `Down` is reported once for each life, whatever source saw it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from actors.runtime.address import Address
+from actors.runtime.registry.base import Deleted, Entry, Listed, Observation, Put, State
+
+
+class Up(msgspec.Struct, frozen=True):
+    """An actor is there, or says something new of itself."""
+
+    entry: Entry
+
+
+class Left(msgspec.Struct, frozen=True):
+    """One life of an actor has ended."""
+
+    address: Address
+    reason: str
+
+
+Change = Up | Left
+
+
+class Directory:
+    """The known mailboxes. `grace_s`: how long an entry may be missing from the registry's list."""
+
+    def __init__(self, grace_s: float = 15.0) -> None:
+        self._grace_s = grace_s
+        self._entries: dict[str, Entry] = {}
+        self._by_role: dict[str, list[Entry]] = {}
+        self._ended: dict[str, int] = {}
+        self._missing_until: dict[str, float] = {}
+        self._listed = False
+        self._turn = 0
+
+    def observe(self, observation: Observation, now: float) -> list[Change]:
+        """Take in what the registry reported."""
+        match observation:
+            case Put(entry):
+                return self._put(entry)
+            case Deleted(name):
+                return self._delete(name, "left the registry")
+            case Listed(entries):
+                return self._list(entries, now)
+
+    def ended(self, address: Address, reason: str) -> list[Change]:
+        """Take in that one life has ended, from a source faster than the registry."""
+        if self.has_ended(address):
+            return []
+        self._ended[address.name] = address.incarnation
+        known = self._entries.get(address.name)
+        changes: list[Change] = []
+        if known is not None and known.incarnation < address.incarnation:
+            changes += self._delete(known.name, "was replaced")
+            known = None
+        if known is not None:
+            return self._delete(address.name, reason)
+        # A life this node never saw begin; whoever monitors it by its address still wants to know.
+        return [*changes, Left(address, reason)]
+
+    def expire(self, now: float) -> list[Change]:
+        """Give up entries that stayed missing for the grace period."""
+        overdue = [name for name, until in self._missing_until.items() if until <= now]
+        changes: list[Change] = []
+        for name in overdue:
+            changes += self._delete(name, "its lease ran out")
+        return changes
+
+    @property
+    def next_expiry(self) -> float | None:
+        """When `expire` has something to do; None when nothing is missing."""
+        return min(self._missing_until.values(), default=None)
+
+    def find(self, name: str) -> Entry | None:
+        return self._entries.get(name)
+
+    def has_ended(self, address: Address) -> bool:
+        """Whether this life is known to be over. A life not heard of yet may be about to appear:
+        the registry's news and a message can overtake each other."""
+        if address.incarnation <= self._ended.get(address.name, -1):
+            return True
+        known = self._entries.get(address.name)
+        return known is not None and 0 < address.incarnation < known.incarnation
+
+    def ready(self, role: str) -> list[Entry]:
+        """The role's instances that take messages, by instance number."""
+        return self._by_role.get(role, [])
+
+    def pick(self, role: str) -> Entry | None:
+        """One ready instance, in turns."""
+        entries = self._by_role.get(role)
+        if not entries:
+            return None
+        self._turn += 1
+        return entries[self._turn % len(entries)]
+
+    def all(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=lambda entry: (entry.role, entry.instance))
+
+    def _list(self, entries: Iterable[Entry], now: float) -> list[Change]:
+        changes: list[Change] = []
+        present = set()
+        for entry in entries:
+            present.add(entry.name)
+            changes += self._put(entry)
+        for name in list(self._entries):
+            if name not in present and self._listed:
+                self._missing_until.setdefault(name, now + self._grace_s)
+        self._listed = True
+        return changes
+
+    def _put(self, entry: Entry) -> list[Change]:
+        # Between the claim and the write that tells the incarnation an entry has none.
+        if entry.incarnation <= 0 or entry.incarnation <= self._ended.get(entry.name, 0):
+            return []
+        known = self._entries.get(entry.name)
+        changes: list[Change] = []
+        if known is not None:
+            if known.incarnation > entry.incarnation:
+                return []
+            if known.incarnation < entry.incarnation:
+                changes += self._delete(entry.name, "was replaced")
+        self._missing_until.pop(entry.name, None)
+        if known == entry:
+            return changes
+        self._entries[entry.name] = entry
+        self._index(entry.role)
+        changes.append(Up(entry))
+        return changes
+
+    def _delete(self, name: str, reason: str) -> list[Change]:
+        self._missing_until.pop(name, None)
+        entry = self._entries.pop(name, None)
+        if entry is None:
+            return []
+        self._index(entry.role)
+        return [Left(entry.address, reason)]
+
+    def _index(self, role: str) -> None:
+        self._by_role[role] = sorted(
+            (e for e in self._entries.values() if e.role == role and e.state is State.READY),
+            key=lambda entry: entry.instance,
+        )

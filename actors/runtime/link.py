@@ -1,0 +1,102 @@
+"""What a node and its supervisor say to each other: JSON lines over a Unix socket.
+
+The node connects, and connects again when the supervisor comes back, so a supervisor can be
+replaced under running actors. Everything here is small and rare; no request passes this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+LINE_LIMIT = 1024 * 1024
+
+
+class Note(msgspec.Struct, frozen=True, tag=True, tag_field="note"):
+    """Base of what is said; one JSON object a line."""
+
+
+class Hello(Note, frozen=True):
+    """Child: who is calling. First on every connection."""
+
+    node: str
+    pid: int
+    pid_started: int
+    run: int
+    """Which start of this node it is, as told in its specification."""
+
+
+class Prepared(Note, frozen=True):
+    """Child: all actors are ready. Both by actor name. Repeated after reconnecting."""
+
+    incarnations: dict[str, int]
+    meta: dict[str, msgspec.Raw] = {}
+    """What each publishes of itself, as JSON."""
+
+
+class Beat(Note, frozen=True):
+    """Child: its event loop turns. Sent from that loop."""
+
+    progress: int
+    busy: bool
+    lag_s: float
+    """How late the loop was in sending this."""
+
+
+class Failing(Note, frozen=True):
+    """Child: it is about to end abnormally, and why."""
+
+    reason: str
+
+
+class DrainOrder(Note, frozen=True):
+    """Supervisor: take no new work, finish what is in hand, exit 0."""
+
+
+Said = Hello | Prepared | Beat | Failing | DrainOrder
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Said)
+
+
+class Link:
+    """One end of a connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, path: Path) -> Link:
+        """Raises OSError when nobody listens."""
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=LINE_LIMIT)
+        return cls(reader, writer)
+
+    def say(self, note: Note) -> None:
+        """Send; never waits. A lost connection shows in `hear`."""
+        if not self._writer.is_closing():
+            self._writer.write(_encoder.encode(note) + b"\n")
+
+    async def hear(self) -> Said | None:
+        """The next note; None when the other end has gone. Raises msgspec.DecodeError."""
+        try:
+            line = await self._reader.readline()
+        except (ConnectionError, ValueError):
+            return None
+        if not line.endswith(b"\n"):
+            return None
+        return decode(line)
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+def decode(line: bytes) -> Said:
+    """One line, decoded. Raises msgspec.DecodeError or msgspec.ValidationError."""
+    said: Said = _decoder.decode(line)
+    return said

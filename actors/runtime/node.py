@@ -1,0 +1,377 @@
+"""A node: one process's worth of actors, and their way to everyone else's.
+
+Delivery is a queue put when both actors live here, and a frame over the transport when they do
+not; an actor cannot tell the difference, except by the time it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from actors.runtime.actor import Actor, Down, Joined, Returned
+from actors.runtime.address import Address
+from actors.runtime.cell import Cell
+from actors.runtime.clock import Clock, LoopClock
+from actors.runtime.directory import Change, Directory, Left, Up
+from actors.runtime.errors import ActorFailed, AskTimeout, NoSuchActor, ProtocolError
+from actors.runtime.message import Fault, Message, Ok, decode_answer, encode, split
+from actors.runtime.pids import process_started
+from actors.runtime.registry.base import EMPTY_META, Entry, Observation, Registry, State
+from actors.runtime.transport.base import Bounce, Subscription, Transport
+
+T = TypeVar("T")
+
+EVERY_ROLE = "*"
+"""Watched like a role, it stands for all of them."""
+
+
+class Hosted(msgspec.Struct, frozen=True, kw_only=True):
+    """One actor to host."""
+
+    actor: type[Actor]
+    role: str
+    instance: int = 0
+    options: Any = None
+    """An instance of the actor's Options; None for the defaults."""
+    above: int = 0
+    """The incarnation of the last life known to be over."""
+
+
+class Departed(Message, frozen=True):
+    """Broadcast by whoever saw a life end first, usually a supervisor."""
+
+    address: Address
+    reason: str
+
+
+class Node:
+    """Hosts actors. `start`, then `wait` until one fails or `stop` is called."""
+
+    def __init__(
+        self,
+        name: str,
+        namespace: str,
+        transport: Transport,
+        registry: Registry,
+        *,
+        clock: Clock | None = None,
+        base_dir: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.transport = transport
+        self.registry = registry
+        self.clock: Clock = clock or LoopClock()
+        self.base_dir = base_dir or Path.cwd()
+        self.directory = Directory()
+        self.log = structlog.get_logger("actor").bind(node=name)
+        self._cells: dict[str, Cell] = {}
+        self._subscriptions: list[Subscription] = []
+        self._monitors: dict[Address, set[str]] = {}
+        self._watchers: dict[str, set[str]] = {}
+        self._expiry: asyncio.TimerHandle | None = None
+        self._failure: asyncio.Future[None] | None = None
+        self._writes: set[asyncio.Task[None]] = set()
+        self._stopped = False
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def start(self, hosted: Sequence[Hosted] = ()) -> None:
+        """Connect, then bring the actors up in order, each ready before the next begins.
+
+        Raises PlaneUnavailable, NameTaken, or what an actor's `starting` raised.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        await self.transport.start()
+        subject = departures(self.namespace)
+        self._subscriptions.append(await self.transport.subscribe(subject, self._on_departed))
+        await self.registry.start(self._observe)
+        for item in hosted:
+            await self.host(item)
+
+    async def host(self, item: Hosted) -> Actor:
+        """Bring one actor up; return it when it is ready."""
+        options = item.actor.Options() if item.options is None else item.options
+        actor = item.actor(self, item.role, item.instance, options)
+        entry = await self.registry.claim(
+            Entry(
+                meta=_meta(actor),
+                role=item.role,
+                instance=item.instance,
+                node=self.name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                pid_started=process_started(os.getpid()),
+            ),
+            above=item.above,
+        )
+        actor.address = entry.address
+        cell = Cell(actor, entry, partial(self.fail, actor))
+        self._cells[entry.name] = cell
+        subject = self._subject(entry.role, entry.instance)
+        self._subscriptions.append(
+            await self.transport.subscribe(subject, partial(self._on_frame, cell))
+        )
+        await actor.starting()
+        cell.start()
+        await self._announce(cell, State.READY)
+        return actor
+
+    async def wait(self) -> None:
+        """Return after `stop`; raise ActorFailed when an actor failed."""
+        assert self._failure is not None, "start comes first"
+        await asyncio.shield(self._failure)
+
+    async def drain(self) -> None:
+        """Say that no new work is wanted, and let every actor finish what it has."""
+        for cell in self._cells.values():
+            await self._announce(cell, State.DRAINING)
+        await asyncio.gather(*(cell.actor.draining() for cell in self._cells.values()))
+
+    async def stop(self) -> None:
+        """End the actors in reverse order, leave the registry, disconnect. Safe to call twice."""
+        if self._stopped:
+            return
+        self._stopped = True
+        for cell in reversed(self._cells.values()):
+            await self.registry.withdraw(cell.entry)
+            await cell.stop()
+        await asyncio.gather(*self._writes, return_exceptions=True)
+        if self._expiry is not None:
+            self._expiry.cancel()
+        for subscription in self._subscriptions:
+            await subscription.cancel()
+        await self.registry.close()
+        await self.transport.close()
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(None)
+
+    def fail(self, actor: Actor, error: BaseException) -> None:
+        """An actor cannot go on: so the node cannot."""
+        if self._failure is not None and not self._failure.done() and not self._stopped:
+            self._failure.set_exception(ActorFailed(actor.address.name, error))
+
+    @property
+    def cells(self) -> list[Cell]:
+        return list(self._cells.values())
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def tell(
+        self, target: Address | str, message: Message, *, sender: Actor | None = None
+    ) -> Address:
+        """See `Actor.tell`."""
+        address, cell = self._resolve(target)
+        wants_it_back = sender is not None and self._handles_returned(sender)
+        if cell is not None:
+            fault = cell.offer(message, address.incarnation, None)
+            if fault is not None and wants_it_back and sender is not None:
+                self._return(sender, message, address, fault.text)
+            return address
+        bounce: Bounce | None = None
+        if wants_it_back and sender is not None:
+            bounce = partial(self._bounced, sender, message, address)
+        subject = self._subject(address.role, address.instance)
+        self.transport.publish(subject, encode(message, address.incarnation), bounce)
+        return address
+
+    async def ask(
+        self, target: Address | str, message: Message, *, reply: type[T], timeout_s: float
+    ) -> T:
+        """See `Actor.ask`."""
+        address, cell = self._resolve(target)
+        if cell is not None:
+            return await self._ask_here(cell, address, message, reply, timeout_s)
+        subject = self._subject(address.role, address.instance)
+        frame = encode(message, address.incarnation, wants_answer=True)
+        answer = decode_answer(await self.transport.request(subject, frame, timeout_s))
+        if isinstance(answer, Fault):
+            raise answer.to_error(address)
+        return msgspec.msgpack.decode(answer.value, type=reply)
+
+    async def _ask_here(
+        self, cell: Cell, address: Address, message: Message, reply: type[T], timeout_s: float
+    ) -> T:
+        answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+        def answer(result: object) -> None:
+            if not answered.done():
+                answered.set_result(result)
+
+        fault = cell.offer(message, address.incarnation, answer)
+        if fault is not None:
+            raise fault.to_error(address)
+        try:
+            async with asyncio.timeout(timeout_s):
+                result = await answered
+        except TimeoutError:
+            raise AskTimeout(address, timeout_s) from None
+        if isinstance(result, Fault):
+            raise result.to_error(address)
+        return msgspec.convert(result, type=reply)
+
+    def _resolve(self, target: Address | str) -> tuple[Address, Cell | None]:
+        if isinstance(target, str):
+            return self._resolve_role(target)
+        cell = self._cells.get(target.name)
+        if cell is not None:
+            return target, cell
+        if target.incarnation == 0:
+            entry = self.directory.find(target.name)
+            if entry is None:
+                raise NoSuchActor(target)
+            return entry.address, None
+        if self.directory.has_ended(target):
+            raise NoSuchActor(target, "that life is over")
+        return target, None
+
+    def _resolve_role(self, role: str) -> tuple[Address, Cell | None]:
+        for cell in self._cells.values():
+            if cell.entry.role == role and cell.entry.state is State.READY:
+                return cell.entry.address, cell
+        entry = self.directory.pick(role)
+        if entry is None:
+            raise NoSuchActor(role, "no instance is ready")
+        return entry.address, None
+
+    def _handles_returned(self, sender: Actor) -> bool:
+        cell = self._cells.get(sender.address.name)
+        return cell is not None and cell.handles(Returned)
+
+    def _bounced(
+        self, sender: Actor, message: Message, address: Address, frame: bytes | None
+    ) -> None:
+        reason = "nobody listens there"
+        if frame is not None:
+            try:
+                answer = decode_answer(frame)
+            except ProtocolError as error:
+                reason = str(error)
+            else:
+                if isinstance(answer, Ok):
+                    return
+                reason = answer.text
+        self._return(sender, message, address, reason)
+
+    def _return(self, sender: Actor, message: Message, address: Address, reason: str) -> None:
+        cell = self._cells.get(sender.address.name)
+        if cell is not None:
+            cell.offer_urgent(Returned(message, address, reason))
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def _on_frame(self, cell: Cell, frame: bytes, reply: str) -> None:
+        cell.offer_frame(frame, partial(self._answer, reply) if reply else None)
+
+    def _answer(self, reply: str, result: object) -> None:
+        if not isinstance(result, Fault):
+            result = Ok(msgspec.Raw(msgspec.msgpack.encode(result)))
+        self.transport.publish(reply, encode(result))
+
+    def _on_departed(self, frame: bytes, _reply: str) -> None:
+        try:
+            departed = msgspec.msgpack.decode(split(frame).body, type=Departed)
+        except (ProtocolError, msgspec.MsgspecError) as error:
+            self.log.warning("departure_unreadable", error=str(error))
+            return
+        self._apply(self.directory.ended(departed.address, departed.reason))
+
+    # -- who is there --------------------------------------------------------------------------
+
+    def monitor(self, actor: Actor, address: Address) -> None:
+        """See `Actor.monitor`."""
+        if self.directory.has_ended(address):
+            self._inform(actor.address.name, Down(address, "has ended"))
+            return
+        self._monitors.setdefault(address, set()).add(actor.address.name)
+
+    def demonitor(self, actor: Actor, address: Address) -> None:
+        """See `Actor.demonitor`."""
+        monitoring = self._monitors.get(address)
+        if monitoring is not None:
+            monitoring.discard(actor.address.name)
+            if not monitoring:
+                del self._monitors[address]
+
+    def watch(self, actor: Actor, role: str) -> None:
+        """See `Actor.watch`."""
+        self._watchers.setdefault(role, set()).add(actor.address.name)
+        for entry in self.directory.all():
+            if role in {entry.role, EVERY_ROLE}:
+                self._inform(actor.address.name, Joined(entry))
+
+    def publish_meta(self, actor: Actor) -> None:
+        """See `Actor.publish_meta`."""
+        cell = self._cells[actor.address.name]
+        task = asyncio.get_running_loop().create_task(self._announce(cell, cell.entry.state))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    async def _announce(self, cell: Cell, state: State) -> None:
+        cell.entry = msgspec.structs.replace(cell.entry, state=state, meta=_meta(cell.actor))
+        await self.registry.update(cell.entry)
+
+    def _observe(self, observation: Observation) -> None:
+        now = self.clock.now()
+        self._apply(self.directory.observe(observation, now))
+        self._schedule_expiry(now)
+
+    def _schedule_expiry(self, now: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        due = self.directory.next_expiry
+        if due is not None:
+            loop = asyncio.get_running_loop()
+            self._expiry = loop.call_later(max(0.0, due - now), self._expire)
+
+    def _expire(self) -> None:
+        now = self.clock.now()
+        self._apply(self.directory.expire(now))
+        self._schedule_expiry(now)
+
+    def _apply(self, changes: list[Change]) -> None:
+        for change in changes:
+            match change:
+                case Up(entry):
+                    for name in self._watching(entry.role):
+                        self._inform(name, Joined(entry))
+                case Left(address, reason):
+                    down = Down(address, reason)
+                    for name in self._monitors.pop(address, set()) | self._watching(address.role):
+                        self._inform(name, down)
+
+    def _watching(self, role: str) -> set[str]:
+        return self._watchers.get(role, set()) | self._watchers.get(EVERY_ROLE, set())
+
+    def _inform(self, name: str, message: Message) -> None:
+        cell = self._cells.get(name)
+        if cell is not None:
+            cell.offer_urgent(message)
+
+    def _subject(self, role: str, instance: int) -> str:
+        return mailbox_subject(self.namespace, role, instance)
+
+
+def _meta(actor: Actor) -> msgspec.Raw:
+    meta = actor.meta()
+    return EMPTY_META if meta is None else msgspec.Raw(msgspec.json.encode(meta))
+
+
+def mailbox_subject(namespace: str, role: str, instance: int) -> str:
+    """The NATS subject of a mailbox."""
+    return f"{namespace}.a.{role}.{instance}"
+
+
+def departures(namespace: str) -> str:
+    """The NATS subject on which `Departed` is broadcast."""
+    return f"{namespace}.departed"

@@ -1,0 +1,24 @@
+"""Telling processes apart when the system uses a pid again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def process_started(pid: int) -> int:
+    """The process's start time in clock ticks after boot; 0 when there is no such process.
+
+    A process that has ended and waits to be reaped (a zombie) counts as gone.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    # The second field is the command in parentheses, and may itself contain both.
+    fields = stat.rpartition(")")[2].split()
+    return 0 if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Whether the very process that had this pid and start time still runs."""
+    return started != 0 and process_started(pid) == started

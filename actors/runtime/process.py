@@ -1,0 +1,265 @@
+"""The entry point of a node's process: `python -m actors.runtime.process SPEC.json`.
+
+Started by a supervisor, or by hand with the same file. Exit codes follow sysexits.h:
+0 asked to stop, 69 NATS or etcd out of reach, 70 an actor failed, 73 the name is taken,
+78 the specification is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from actors.runtime import logs
+from actors.runtime.actor import Actor
+from actors.runtime.errors import ActorError, ActorFailed, NameTaken, PlaneUnavailable
+from actors.runtime.link import Beat, DrainOrder, Failing, Hello, Link, Prepared
+from actors.runtime.node import Hosted, Node
+from actors.runtime.pids import process_started
+from actors.runtime.registry.etcd import EtcdRegistry, EtcdSettings
+from actors.runtime.transport.nats import NatsSettings, NatsTransport
+
+EXIT_UNAVAILABLE = 69
+EXIT_FAILED = 70
+EXIT_NAME_TAKEN = 73
+EXIT_CONFIGURATION = 78
+RECONNECT_S = 0.5
+
+log = structlog.get_logger("node")
+
+
+class ActorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One actor of a node."""
+
+    actor: str
+    """`package.module:Class`."""
+    role: str
+    instance: int
+    options: msgspec.Raw = msgspec.Raw(b"{}")
+    """JSON, read as the class's Options."""
+    above: int = 0
+    """The incarnation of the last life known to be over."""
+
+
+class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a node's process needs to know."""
+
+    name: str
+    namespace: str
+    base_dir: str
+    nats: NatsSettings
+    etcd: EtcdSettings
+    actors: tuple[ActorSpec, ...]
+    run: int = 0
+    link: str | None = None
+    """The supervisor's socket; None runs without one."""
+    orphan_timeout_s: float = 60.0
+    """Without a supervisor for this long the node drains and leaves."""
+    heartbeat_s: float = 0.5
+    log_level: str = "info"
+
+
+class SpecError(ActorError):
+    """The specification names something that cannot be imported or does not fit."""
+
+
+def load(spec: ActorSpec) -> Hosted:
+    """Import an actor's class and read its options. Raises SpecError."""
+    module_name, _, class_name = spec.actor.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f"{spec.actor}: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Actor)):
+        raise SpecError(f"{spec.actor} is not an Actor class")
+    try:
+        options = msgspec.json.decode(spec.options, type=cls.Options)
+    except msgspec.MsgspecError as error:
+        raise SpecError(f"options of {spec.role}/{spec.instance}: {error}") from error
+    return Hosted(
+        actor=cls, role=spec.role, instance=spec.instance, options=options, above=spec.above
+    )
+
+
+class Process:
+    """Runs one node, and keeps its supervisor informed."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        self._spec = spec
+        self._node = Node(
+            spec.name,
+            spec.namespace,
+            NatsTransport(spec.nats, spec.name),
+            EtcdRegistry(spec.etcd, spec.namespace),
+            base_dir=Path(spec.base_dir),
+        )
+        self._stop = asyncio.Event()
+        self._drain = asyncio.Event()
+        self._ready = False
+        self._link: Link | None = None
+
+    async def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        supervised = asyncio.create_task(self._stay_linked(), name="link")
+        try:
+            return await self._serve()
+        except PlaneUnavailable as error:
+            return self._give_up(EXIT_UNAVAILABLE, error)
+        except NameTaken as error:
+            return self._give_up(EXIT_NAME_TAKEN, error)
+        except SpecError as error:
+            return self._give_up(EXIT_CONFIGURATION, error)
+        except ActorFailed as error:
+            log.exception("actor_failed", actor=error.name, exc_info=error.cause)
+            return self._give_up(EXIT_FAILED, error)
+        except Exception as error:
+            log.exception("start_failed")
+            return self._give_up(EXIT_FAILED, error)
+        finally:
+            await self._node.stop()
+            supervised.cancel()
+            await asyncio.gather(supervised, return_exceptions=True)
+
+    async def _serve(self) -> int:
+        hosted = [load(item) for item in self._spec.actors]
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        starting = asyncio.create_task(self._node.start(hosted), name="start")
+        drain = asyncio.create_task(self._drain.wait(), name="drain")
+        waiting = [stop, starting, drain]
+        try:
+            await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                return 0
+            await starting
+            self._ready = True
+            self._report_ready()
+            failed = asyncio.create_task(self._node.wait(), name="wait")
+            waiting.append(failed)
+            await asyncio.wait([failed, stop, drain], return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                await failed
+            if not stop.done():
+                draining = asyncio.create_task(self._node.drain(), name="draining")
+                waiting.append(draining)
+                await asyncio.wait([draining, failed, stop], return_when=asyncio.FIRST_COMPLETED)
+            return 0
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    def _give_up(self, code: int, error: BaseException) -> int:
+        reason = str(error) or type(error).__name__
+        log.error("node_failed", reason=reason, exit_code=code)
+        if self._link is not None:
+            self._link.say(Failing(reason))
+        return code
+
+    # -- the supervisor ------------------------------------------------------------------------
+
+    async def _stay_linked(self) -> None:
+        if self._spec.link is None:
+            return
+        path = Path(self._spec.link)
+        while True:
+            try:
+                async with asyncio.timeout(self._spec.orphan_timeout_s):
+                    link = await _connect(path)
+            except TimeoutError:
+                log.warning("orphaned", after_s=self._spec.orphan_timeout_s)
+                self._drain.set()
+                return
+            try:
+                await self._converse(link)
+            finally:
+                self._link = None
+                await link.close()
+
+    async def _converse(self, link: Link) -> None:
+        pid = os.getpid()
+        link.say(Hello(self._spec.name, pid, process_started(pid), self._spec.run))
+        self._link = link
+        if self._ready:
+            self._report_ready()
+        beating = asyncio.create_task(self._beat(link), name="heartbeat")
+        try:
+            while (note := await link.hear()) is not None:
+                if isinstance(note, DrainOrder):
+                    self._drain.set()
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    def _report_ready(self) -> None:
+        if self._link is not None:
+            entries = [cell.entry for cell in self._node.cells]
+            self._link.say(
+                Prepared(
+                    {entry.name: entry.incarnation for entry in entries},
+                    {entry.name: entry.meta for entry in entries},
+                )
+            )
+
+    async def _beat(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + self._spec.heartbeat_s
+            await asyncio.sleep(self._spec.heartbeat_s)
+            reports = [cell.actor.progress() for cell in self._node.cells]
+            link.say(
+                Beat(
+                    progress=sum(progress for progress, _ in reports),
+                    busy=any(busy for _, busy in reports),
+                    lag_s=max(0.0, loop.time() - due),
+                )
+            )
+
+
+async def _connect(path: Path) -> Link:
+    while True:
+        with contextlib.suppress(OSError):
+            return await Link.connect(path)
+        await asyncio.sleep(RECONNECT_S)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node that the file describes; return the exit code."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    if len(argv) != 1 or argv[0] in {"-h", "--help"}:
+        print(__doc__, file=sys.stderr)
+        return 0 if argv and argv[0] in {"-h", "--help"} else EXIT_CONFIGURATION
+    try:
+        spec = msgspec.json.decode(Path(argv[0]).read_bytes(), type=NodeSpec)
+    except (OSError, msgspec.MsgspecError) as error:
+        print(f"{argv[0]}: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    logs.configure(level=spec.log_level, node=spec.name)
+    # A user's own actors live beside the topology file, as modules live beside a script.
+    sys.path.insert(0, spec.base_dir)
+    return run(spec)
+
+
+def run(spec: NodeSpec) -> int:
+    """Run one node on a fresh uvloop until it ends."""
+    import uvloop  # noqa: PLC0415 - imported by the process that runs a loop, not by its readers
+
+    async def serve() -> int:
+        return await Process(spec).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

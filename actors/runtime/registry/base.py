@@ -1,0 +1,110 @@
+"""The registry: who is there. One entry a mailbox, bound to the life of the node that wrote it."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from actors.runtime.address import Address
+
+EMPTY_META = msgspec.Raw(b"{}")
+
+
+class State(enum.StrEnum):
+    """Where an actor is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One mailbox, as others see it. Stored as JSON, so that `etcdctl get` shows it plainly."""
+
+    role: str
+    instance: int
+    incarnation: int = 0
+    state: State = State.STARTING
+    node: str
+    host: str
+    pid: int
+    pid_started: int = 0
+    """Start time of the process in clock ticks after boot: tells a recycled pid apart."""
+    meta: msgspec.Raw = EMPTY_META
+    """What the role publishes of itself (a worker: its model and limits), as JSON."""
+
+    @property
+    def address(self) -> Address:
+        return Address(self.role, self.instance, self.incarnation)
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}/{self.instance}"
+
+
+class Put(msgspec.Struct, frozen=True):
+    """An entry was written."""
+
+    entry: Entry
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """An entry is gone: its holder left, or its lease ran out."""
+
+    name: str
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """Everything there is now; after the first connection, and after every gap in the watch."""
+
+    entries: tuple[Entry, ...]
+
+
+Observation = Put | Deleted | Listed
+Observer = Callable[[Observation], None]
+Health = Literal["connected", "lost"]
+
+
+class Registry(ABC):
+    """Where nodes write their mailboxes down and read those of others.
+
+    Outages are the registry's business: it goes on trying, writes its entries again when it gets
+    through, and lists afresh. Callers keep the last view meanwhile.
+    """
+
+    @abstractmethod
+    async def start(self, observer: Observer) -> None:
+        """Connect; return after the first `Listed`. Raises PlaneUnavailable."""
+
+    @abstractmethod
+    async def claim(self, entry: Entry, *, above: int = 0) -> Entry:
+        """Write a new entry under a name nobody else holds; return it with its incarnation.
+
+        The incarnation is greater than every earlier one of the name, and than `above`. An entry
+        of a predecessor known to be dead (its incarnation is at most `above`, or its process on
+        this host has gone) is replaced. Raises NameTaken, PlaneUnavailable.
+        """
+
+    @abstractmethod
+    async def update(self, entry: Entry) -> None:
+        """Write an entry this registry claimed earlier again, with another state or meta.
+
+        While the registry cannot be reached the entry is kept and written later.
+        """
+
+    @abstractmethod
+    async def withdraw(self, entry: Entry) -> None:
+        """Delete an entry claimed earlier. Best effort: the lease deletes it otherwise."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give the lease back, which deletes whatever is left of ours."""
+
+    @property
+    @abstractmethod
+    def health(self) -> Health:
+        """Whether the registry is reachable right now, as far as is known."""

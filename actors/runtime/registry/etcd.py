@@ -1,0 +1,311 @@
+"""The registry in etcd v3.
+
+`/<namespace>/mailboxes/<role>/<instance>` holds an entry as JSON, under one lease a node. While
+connected, one task renews the lease and one follows the prefix. When either fails, both are
+dropped and the registry connects again: the lease is renewed or granted anew, our entries are
+written again, everything is listed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aetcd
+import aetcd.rpc as etcd_rpc
+import grpc
+import msgspec
+import structlog
+from aetcd.rtypes import EventKind
+from aetcd.watcher import Watcher
+
+from actors.runtime.errors import NameTaken, PlaneUnavailable
+from actors.runtime.pids import is_alive
+from actors.runtime.registry.base import (
+    Deleted,
+    Entry,
+    Health,
+    Listed,
+    Observer,
+    Put,
+    Registry,
+)
+from actors.runtime.transport.nats import TlsFiles
+
+LEASE_TTL_S = 10
+CALL_TIMEOUT_S = 3
+RETRY_FIRST_S = 0.1
+RETRY_MAX_S = 2.0
+_OUTAGE = (aetcd.ClientError, grpc.aio.AioRpcError, OSError, TimeoutError)
+
+log = structlog.get_logger("registry")
+
+
+class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach etcd, and as whom."""
+
+    urls: tuple[str, ...]
+    """`http://host:port`, or `https://` for TLS; one or several members of one cluster."""
+    user: str | None = None
+    password: str | None = None
+    tls: TlsFiles | None = None
+    connect_timeout_s: float = 10.0
+    lease_ttl_s: int = LEASE_TTL_S
+
+
+class EtcdRegistry(Registry):
+    """See the module."""
+
+    def __init__(self, settings: EtcdSettings, namespace: str) -> None:
+        self._settings = settings
+        self._where = ", ".join(settings.urls)
+        self._prefix = f"/{namespace}/mailboxes/".encode()
+        self._client = _Client(settings)
+        self._observer: Observer | None = None
+        self._lease_id = 0
+        self._mine: dict[str, Entry] = {}
+        self._revision = 0
+        self._health: Health = "lost"
+        self._run: asyncio.Task[None] | None = None
+
+    async def start(self, observer: Observer) -> None:
+        self._observer = observer
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                await self._connect_again()
+        except TimeoutError as error:
+            await self._client.close()
+            raise PlaneUnavailable("etcd", self._where, "no answer") from error
+        self._run = asyncio.create_task(self._stay_connected(), name="etcd-registry")
+
+    async def claim(self, entry: Entry, *, above: int = 0) -> Entry:
+        try:
+            revision = await self._take_name(entry, above)
+            claimed = msgspec.structs.replace(entry, incarnation=max(revision, above + 1))
+            self._mine[entry.name] = claimed
+            await self._write(claimed)
+        except _OUTAGE as error:
+            raise PlaneUnavailable("etcd", self._where, _say(error)) from error
+        return claimed
+
+    async def update(self, entry: Entry) -> None:
+        self._mine[entry.name] = entry
+        try:
+            await self._write(entry)
+        except _OUTAGE as error:
+            # Connecting again writes all of `_mine`.
+            log.warning("registry_update_delayed", actor=entry.name, error=_say(error))
+
+    async def withdraw(self, entry: Entry) -> None:
+        self._mine.pop(entry.name, None)
+        key = self._key(entry)
+        transactions = self._client.transactions
+        with contextlib.suppress(*_OUTAGE):
+            found = await self._client.get(key)
+            holder = None if found is None else _decode(found.value)
+            # Only ours: a successor may already have the name.
+            if holder is not None and holder.incarnation == entry.incarnation:
+                await self._client.transaction(
+                    compare=[transactions.mod(key) == found.mod_revision],
+                    success=[transactions.delete(key)],
+                    failure=[],
+                )
+
+    async def close(self) -> None:
+        if self._run is not None:
+            self._run.cancel()
+            await asyncio.gather(self._run, return_exceptions=True)
+            self._run = None
+        if self._lease_id and self._health == "connected":
+            with contextlib.suppress(*_OUTAGE):
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    await self._client.revoke_lease(self._lease_id)
+        await self._client.close()
+
+    @property
+    def health(self) -> Health:
+        return self._health
+
+    async def _stay_connected(self) -> None:
+        while True:
+            try:
+                async with asyncio.TaskGroup() as connection:
+                    connection.create_task(self._renew_lease(), name="etcd-lease")
+                    connection.create_task(self._follow(), name="etcd-watch")
+            except* _OUTAGE as errors:
+                log.warning("registry_lost", error=_say(errors.exceptions[0]))
+            self._health = "lost"
+            await self._connect_again()
+            log.info("registry_back")
+
+    async def _connect_again(self) -> None:
+        """Try until it works."""
+        delay_s = RETRY_FIRST_S
+        while True:
+            try:
+                await self._connect()
+            except _OUTAGE as error:
+                log.debug("registry_unreachable", error=_say(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+            else:
+                return
+
+    async def _connect(self) -> None:
+        if not (self._lease_id and await self._lease_is_alive()):
+            lease = await self._client.lease(self._settings.lease_ttl_s)
+            self._lease_id = lease.id
+        for entry in list(self._mine.values()):
+            await self._write(entry)
+        found = await self._client.get_prefix(self._prefix)
+        self._revision = found.header.revision
+        self._health = "connected"
+        entries = (_decode(kv.value) for kv in found.kvs)
+        self._observe(Listed(tuple(entry for entry in entries if entry is not None)))
+
+    async def _renew_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_ttl_s / 3)
+            if not await self._lease_is_alive():
+                # Revoked, or expired while this process was stopped.
+                raise aetcd.ClientError("the lease is gone")
+
+    async def _lease_is_alive(self) -> bool:
+        reply = await self._client.refresh_lease(self._lease_id)
+        return reply is not None and reply.TTL > 0
+
+    async def _follow(self) -> None:
+        """Report every change after the last list."""
+        watch = await self._client.watch_prefix(self._prefix, start_revision=self._revision + 1)
+        async for event in watch:
+            name = event.kv.key.removeprefix(self._prefix).decode()
+            if event.kind != EventKind.DELETE:
+                entry = _decode(event.kv.value)
+                if entry is not None:
+                    self._observe(Put(entry))
+            elif name in self._mine:
+                # Somebody deleted what still lives: say so again.
+                await self._write(self._mine[name])
+            else:
+                self._observe(Deleted(name))
+        raise aetcd.ClientError("the watch ended")
+
+    async def _take_name(self, entry: Entry, above: int) -> int:
+        """Put the key unless a live stranger holds it; return the revision of the put."""
+        key, value = self._key(entry), msgspec.json.encode(entry)
+        transactions = self._client.transactions
+        while True:
+            found = await self._client.get(key)
+            holder = None if found is None else _decode(found.value)
+            if holder is not None and not _is_dead(holder, above):
+                raise NameTaken(entry.name, f"{holder.node} (pid {holder.pid} on {holder.host})")
+            unchanged = transactions.mod(key) == (0 if found is None else found.mod_revision)
+            succeeded, responses = await self._client.transaction(
+                compare=[unchanged],
+                success=[transactions.put(key, value, self._lease_id)],
+                failure=[],
+            )
+            if succeeded:
+                return int(responses[0].response_put.header.revision)
+
+    async def _write(self, entry: Entry) -> None:
+        await self._client.put(self._key(entry), msgspec.json.encode(entry), self._lease_id)
+
+    def _key(self, entry: Entry) -> bytes:
+        return self._prefix + f"{entry.role}/{entry.instance}".encode()
+
+    def _observe(self, observation: Put | Deleted | Listed) -> None:
+        assert self._observer is not None
+        self._observer(observation)
+
+
+class _Client(aetcd.Client):  # type: ignore[misc]  # aetcd is untyped
+    """aetcd's client with what it leaves out: TLS, several endpoints, prompt reconnection."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        super().__init__(
+            username=settings.user,
+            password=settings.password,
+            timeout=CALL_TIMEOUT_S,
+            options={
+                "grpc.initial_reconnect_backoff_ms": 100,
+                "grpc.min_reconnect_backoff_ms": 100,
+                "grpc.max_reconnect_backoff_ms": 1000,
+                "grpc.keepalive_time_ms": 10_000,
+                "grpc.keepalive_timeout_ms": 3000,
+                "grpc.lb_policy_name": "round_robin",
+            },
+        )
+        self._settings = settings
+
+    async def connect(self) -> None:
+        if self._connected.is_set():
+            return
+        # aetcd takes one host and port and opens a plain channel; the channel factory it calls is
+        # looked up in its rpc module, so the channel is made here and its stubs there.
+        target, secure = _target(self._settings.urls)
+        if secure:
+            tls = self._settings.tls or TlsFiles()
+            credentials = grpc.ssl_channel_credentials(
+                _read(tls.ca), _read(tls.key), _read(tls.cert)
+            )
+            channel = grpc.aio.secure_channel(target, credentials, list(self._options.items()))
+        else:
+            channel = grpc.aio.insecure_channel(target, list(self._options.items()))
+        await self._use(channel)
+
+    async def _use(self, channel: grpc.aio.Channel) -> None:
+        if self._username is not None:
+            self.auth_stub = etcd_rpc.AuthStub(channel)
+            request = etcd_rpc.AuthenticateRequest(name=self._username, password=self._password)
+            answer = await self.auth_stub.Authenticate(request, timeout=self._timeout)
+            self.metadata = (("token", answer.token),)
+        self.channel = channel
+        self.kvstub = etcd_rpc.KVStub(channel)
+        self.leasestub = etcd_rpc.LeaseStub(channel)
+        self.maintenancestub = etcd_rpc.MaintenanceStub(channel)
+        self._watcher = Watcher(
+            etcd_rpc.WatchStub(channel), timeout=self._timeout, metadata=self.metadata
+        )
+        self._connected.set()
+
+
+def _target(urls: tuple[str, ...]) -> tuple[str, bool]:
+    """gRPC's name for the endpoints, and whether to use TLS."""
+    parts = [urlsplit(url if "//" in url else f"http://{url}") for url in urls]
+    endpoints = [f"{part.hostname}:{part.port or 2379}" for part in parts]
+    secure = any(part.scheme == "https" for part in parts)
+    if len(endpoints) == 1:
+        return endpoints[0], secure
+    # gRPC takes a list only of addresses, so names are resolved here.
+    resolved = [
+        f"{socket.gethostbyname(part.hostname or 'localhost')}:{part.port or 2379}"
+        for part in parts
+    ]
+    return "ipv4:" + ",".join(resolved), secure
+
+
+def _is_dead(holder: Entry, above: int) -> bool:
+    if holder.incarnation <= above:
+        return True
+    same_host = holder.host == socket.gethostname()
+    return same_host and not is_alive(holder.pid, holder.pid_started)
+
+
+def _decode(value: bytes) -> Entry | None:
+    try:
+        return msgspec.json.decode(value, type=Entry)
+    except msgspec.MsgspecError as error:
+        log.warning("registry_entry_unreadable", error=str(error), value=value[:200])
+        return None
+
+
+def _read(path: str | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()
+
+
+def _say(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,92 @@
+"""A registry in memory, shared by the nodes of one process: for tests, simulation and `chat`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from actors.runtime.errors import NameTaken
+from actors.runtime.registry.base import (
+    Deleted,
+    Entry,
+    Health,
+    Listed,
+    Observer,
+    Put,
+    Registry,
+)
+
+
+class LocalStore:
+    """What the local registries of one process share. Revisions only grow, as in etcd."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.entries: dict[str, Entry] = {}
+        self._observers: list[Observer] = []
+
+    def write(self, entry: Entry) -> None:
+        self.revision += 1
+        self.entries[entry.name] = entry
+        for observer in tuple(self._observers):
+            observer(Put(entry))
+
+    def delete(self, name: str) -> None:
+        if self.entries.pop(name, None) is None:
+            return
+        self.revision += 1
+        for observer in tuple(self._observers):
+            observer(Deleted(name))
+
+    def attach(self, observer: Observer) -> None:
+        self._observers.append(observer)
+        observer(Listed(tuple(self.entries.values())))
+
+    def detach(self, observer: Observer) -> None:
+        if observer in self._observers:
+            self._observers.remove(observer)
+
+
+class LocalRegistry(Registry):
+    """One node's view of a `LocalStore`."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+        self._observer: Observer | None = None
+        self._mine: set[str] = set()
+
+    async def start(self, observer: Observer) -> None:
+        self._observer = observer
+        self._store.attach(observer)
+
+    async def claim(self, entry: Entry, *, above: int = 0) -> Entry:
+        holder = self._store.entries.get(entry.name)
+        if holder is not None and holder.incarnation > above:
+            raise NameTaken(entry.name, f"{holder.node} (incarnation {holder.incarnation})")
+        incarnation = max(self._store.revision, above) + 1
+        claimed = msgspec.structs.replace(entry, incarnation=incarnation)
+        self._store.revision = incarnation
+        self._mine.add(entry.name)
+        self._store.write(claimed)
+        return claimed
+
+    async def update(self, entry: Entry) -> None:
+        holder = self._store.entries.get(entry.name)
+        if holder is None or holder.incarnation <= entry.incarnation:
+            self._store.write(entry)
+
+    async def withdraw(self, entry: Entry) -> None:
+        self._mine.discard(entry.name)
+        holder = self._store.entries.get(entry.name)
+        if holder is not None and holder.incarnation == entry.incarnation:
+            self._store.delete(entry.name)
+
+    async def close(self) -> None:
+        if self._observer is not None:
+            self._store.detach(self._observer)
+        for name in sorted(self._mine):
+            self._store.delete(name)
+        self._mine.clear()
+
+    @property
+    def health(self) -> Health:
+        return "connected"

@@ -1,0 +1,77 @@
+"""How frames get from one node to another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+Receiver = Callable[[bytes, str], None]
+"""Called with a frame and the subject to answer on (empty: no answer is wanted)."""
+
+Bounce = Callable[[bytes | None], None]
+"""Called when a tell came back: with the receiver's fault, or None when nobody was there."""
+
+TransportHealth = Literal["connected", "lost"]
+
+
+class Subscription(ABC):
+    """Interest in one subject."""
+
+    @abstractmethod
+    async def cancel(self) -> None:
+        """Stop delivering. Frames that already arrived may still be delivered before it returns."""
+
+
+class TransportStatistics(NamedTuple):
+    published: int
+    received: int
+    dropped: int
+    """Frames given up here because `outbox_limit` was reached while the server was away."""
+
+
+class Transport(ABC):
+    """At most once, and in order between one publisher and one subject while connected.
+
+    An outage is the transport's business: it reconnects and subscribes again by itself. What was
+    under way then is lost; whoever needs an answer has a deadline.
+    """
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Connect. Raises PlaneUnavailable."""
+
+    @abstractmethod
+    async def subscribe(self, subject: str, receiver: Receiver) -> Subscription:
+        """Deliver every frame published on the subject. The subscription is in force at return."""
+
+    @abstractmethod
+    def publish(self, subject: str, frame: bytes, bounce: Bounce | None = None) -> None:
+        """Send a frame; return at once.
+
+        With `bounce` the sender learns, as far as the transport can tell, that the frame was not
+        taken. No call means nothing: the frame was taken, or it was lost.
+        """
+
+    @abstractmethod
+    async def request(self, subject: str, frame: bytes, timeout_s: float) -> bytes:
+        """Send a frame and wait for the answer.
+
+        Raises NoSuchActor when nobody listens, AskTimeout, PlaneUnavailable when not connected
+        and the time is up.
+        """
+
+    @abstractmethod
+    async def flush(self, timeout_s: float) -> None:
+        """Return when everything published so far has reached the server, or time is up."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Flush and disconnect."""
+
+    @abstractmethod
+    def statistics(self) -> TransportStatistics: ...
+
+    @property
+    @abstractmethod
+    def health(self) -> TransportHealth: ...
