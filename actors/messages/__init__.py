@@ -1,0 +1,20 @@
+"""The whole protocol, one file an edge of the picture.
+
+    ingress ──Submit──▶ preprocessor ──Route──▶ router ──Prefill──▶ context worker
+       ▲  ▲                  │                   │ │                     │ Decode
+       │  └──────Rejected────┴───────────────────┘ └──Decode/Generate──▶ generation worker
+       │         Assigned ◀── router                                     │
+       └────────────────────────Frame────────────────────────────────────┘
+
+    submit.py    ingress → preprocessor
+    route.py     preprocessor → router
+    assign.py    router, preprocessor → ingress: who does it, or why not
+    work.py      router → workers, context → generation, ingress → workers (Cancel)
+    frame.py     workers → ingress: tokens
+    cache.py     workers → router: blocks and load
+    sampling.py  how a token is chosen; part of every request
+    cards.py     what the roles publish of themselves in the registry
+
+A request is named by a `RequestKey`: the ingress that owns its client, a number, and the attempt
+(`epoch`). Token ids travel packed: little-endian u32, four bytes each.
+"""

@@ -1,0 +1,57 @@
+"""To the workers: prompts to compute, sequences to continue, requests to forget."""
+
+from __future__ import annotations
+
+from actors.messages.key import RequestKey
+from actors.messages.sampling import Sampling
+from actors.runtime.address import Address
+from actors.runtime.message import Message
+
+
+class Generate(Message, frozen=True):
+    """Router → worker: compute the prompt and generate, all in one place."""
+
+    key: RequestKey
+    request_id: str
+    prompt: bytes
+    sampling: Sampling
+    resumed: int = 0
+
+
+class Prefill(Message, frozen=True):
+    """Router → context worker: compute the prompt, send the first token to the ingress, and tell
+    `generation` to `Decode`."""
+
+    key: RequestKey
+    request_id: str
+    prompt: bytes
+    sampling: Sampling
+    generation: Address
+    resumed: int = 0
+
+
+class Decode(Message, frozen=True):
+    """Context worker → generation worker: fetch the KV blocks and go on."""
+
+    key: RequestKey
+    request_id: str
+    prompt: bytes
+    sampling: Sampling
+    """As the router sent it: `max_tokens` counts the first token too."""
+    context: Address
+    first_token: int
+    ticket: bytes
+    """Of the engine's handoff."""
+    resumed: int = 0
+
+
+class Fetched(Message, frozen=True):
+    """Generation worker → context worker: the blocks are here (or are no longer wanted)."""
+
+    key: RequestKey
+
+
+class Cancel(Message, frozen=True):
+    """Ingress → worker: nobody waits for this any more."""
+
+    key: RequestKey
