@@ -66,6 +66,8 @@ class Request(msgspec.Struct, frozen=True):
     prompt: bytes
     """4 bytes a token; at least one token."""
     sampling: Sampling
+    """`max_tokens` counts what this request and its handoff produce: of a decode, the first token
+    too; of a prefill, more than the one it makes."""
     phase: Phase = "whole"
     handoff: Handoff | None = None
     """Given exactly when the phase is decode; `prompt` does not include its first token."""
@@ -125,7 +127,8 @@ class Engine(ABC):
     @abstractmethod
     def cancel(self, request_id: int) -> None:
         """End a request soon and free what it holds, also blocks kept after a prefill. A final
-        output follows unless one was already on its way; unknown ids are ignored."""
+        output follows unless one was already on its way; unknown ids are ignored. Blocks that
+        nobody fetched in time are dropped as by this call."""
 
     @abstractmethod
     def release(self, request_id: int) -> None:

@@ -8,7 +8,8 @@ from actors.messages.key import RequestKey
 from actors.runtime.address import Address
 from actors.runtime.message import Message
 
-Why = Literal["invalid", "too_long", "no_model", "unavailable", "overloaded", "internal"]
+Why = Literal["invalid", "too_long", "unavailable", "overloaded", "lost", "internal"]
+"""`lost`: a worker was chosen and would not have it; another attempt may do better at once."""
 
 
 class Assigned(Message, frozen=True):

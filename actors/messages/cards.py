@@ -29,6 +29,12 @@ class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970."""
 
 
+class IngressCard(msgspec.Struct, frozen=True, kw_only=True):
+    """An ingress: where clients reach it."""
+
+    url: str
+
+
 def read_card(entry: Entry) -> WorkerCard | None:
     """The card of a worker's entry; None when there is none yet, or it is not a worker's."""
     try:
@@ -72,6 +78,10 @@ class Fleet:
         if worker is not None and worker.entry.incarnation <= address.incarnation:
             del self._workers[address.name]
             self._index()
+
+    def knows(self, address: Address) -> bool:
+        """Whether the address is a worker's."""
+        return address.name in self._workers
 
     def serving(self, model: str, duty: Duty) -> list[Worker]:
         """The model's ready workers of one duty, by name."""

@@ -46,6 +46,6 @@ class Submit(Message, frozen=True):
     model: str
     prompt: Prompt
     sampling: Sampling
-    """`max_tokens` is what is left to produce. 0: whatever fits the context."""
+    """`max_tokens` is what is left to produce; the preprocessor cuts it to the model's context."""
     delivered: bytes = b""
     """Tokens the client already has, packed. They continue the prompt."""

@@ -1,0 +1,312 @@
+"""The ingress: where clients come in, and where tokens come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from actors.ingress import session as life
+from actors.ingress.exchange import Choice, Exchange
+from actors.ingress.http import HttpServer
+from actors.ingress.openai import errors
+from actors.ingress.openai.errors import ApiError
+from actors.ingress.options import IngressOptions
+from actors.ingress.session import Session
+from actors.messages.assign import Assigned, Rejected
+from actors.messages.cards import Fleet, IngressCard
+from actors.messages.frame import Frame
+from actors.messages.key import RequestKey
+from actors.messages.sampling import Sampling
+from actors.messages.submit import Prompt, Submit
+from actors.messages.work import Cancel
+from actors.runtime.actor import Actor, Down, Joined, Returned, handler
+from actors.runtime.address import Address
+from actors.runtime.errors import NoSuchActor
+from actors.runtime.node import EVERY_ROLE
+from actors.text.stop_strings import StopAutomaton, StopMatcher
+from actors.text.store import TokenizerStore
+from actors.text.tokenizer import TOKEN_ID, Tokenizer
+
+
+class Ingress(Actor):
+    """Serves the OpenAI API.
+
+    Owns every request of its clients until the end: submits it, takes its tokens in whatever
+    order and from whichever workers they come, and submits it again when one of them falls (see
+    `session`). Only the death of this process itself ends a client's connection.
+    """
+
+    Options = IngressOptions
+    options: IngressOptions
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.fleet = Fleet()
+        self.tokenizers = TokenizerStore()
+        self._choices: dict[int, Choice] = {}
+        self._exchanges: set[Exchange] = set()
+        self._next_number = 0
+        self._finished = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._server = HttpServer(self, self.options)
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def starting(self) -> None:
+        self.watch(EVERY_ROLE)
+        await self._server.start()
+
+    async def draining(self) -> None:
+        await self._server.stop_listening()
+        await self._idle.wait()
+
+    async def stopping(self) -> None:
+        for exchange in tuple(self._exchanges):
+            exchange.fail(errors.unavailable("The server is shutting down.", 1.0))
+        await self._server.stop()
+
+    def meta(self) -> IngressCard | None:
+        url = self._server.url
+        return None if url is None else IngressCard(url=url)
+
+    def progress(self) -> tuple[int, bool]:
+        return self._finished, False
+
+    # -- requests, called by the HTTP server ---------------------------------------------------
+
+    async def tokenizer_of(self, model: str) -> Tokenizer:
+        """The model's tokenizer. Raises ApiError when the model is unknown or not being served."""
+        card = self.fleet.models().get(model)
+        if card is not None and self.fleet.can_serve(model):
+            loaded = self.tokenizers.get(card.tokenizer)
+            return loaded or await self.tokenizers.load(card.tokenizer)
+        if card is not None or not self.fleet.models():
+            raise errors.unavailable(f"No worker of '{model}' is ready.", 1.0)
+        raise errors.unknown_model(model)
+
+    def has_role(self, role: str) -> bool:
+        """Whether an instance of the role takes messages now."""
+        return bool(self.directory.ready(role))
+
+    def check_room(self) -> None:
+        """Raises ApiError when as many requests are in progress as may be."""
+        if len(self._exchanges) >= self.options.max_requests:
+            text = f"{self.options.max_requests} requests are in progress already."
+            raise errors.unavailable(text, 1.0)
+
+    def open(
+        self,
+        exchange: Exchange,
+        tokenizer: Tokenizer,
+        prompts: Sequence[tuple[Prompt, Sampling]],
+        stops: StopAutomaton | None,
+        *,
+        skip_special_tokens: bool,
+    ) -> None:
+        """Begin all choices of an exchange, one for each prompt given."""
+        self._exchanges.add(exchange)
+        self._idle.clear()
+        now = self.clock.now()
+        deadline = now + self.options.request_timeout_s
+        for index, (prompt, sampling) in enumerate(prompts):
+            self._next_number += 1
+            choice = Choice(
+                exchange,
+                index,
+                self._next_number,
+                Session(self.options.replay, sampling.max_tokens, deadline),
+                prompt,
+                sampling,
+                tokenizer.detokenizer(skip_special_tokens=skip_special_tokens),
+                None if stops is None else StopMatcher(stops),
+            )
+            exchange.add(choice)
+            self._choices[choice.number] = choice
+        for choice in exchange.choices:
+            self._apply(choice, choice.session.begin(now), now)
+
+    def close(self, exchange: Exchange) -> None:
+        """The exchange is over, or its client has gone: nothing of it remains."""
+        now = self.clock.now()
+        for choice in exchange.choices:
+            self._apply(choice, choice.session.step(life.Abandon(), now), now)
+            self._forget(choice)
+        self._exchanges.discard(exchange)
+        self._finished += 1
+        if not self._exchanges:
+            self._idle.set()
+
+    # -- messages ------------------------------------------------------------------------------
+
+    @handler
+    def frame(self, message: Frame) -> None:
+        now = self.clock.now()
+        for chunk in message.chunks:
+            choice = self._choices.get(chunk.number)
+            if choice is not None:
+                self._apply(choice, choice.session.step(life.Arrived(chunk), now), now)
+
+    @handler
+    def assigned(self, message: Assigned) -> None:
+        event = life.Assigned(
+            message.key.epoch, message.context, message.generation, message.prompt_tokens
+        )
+        self._step(message.key.number, event)
+
+    @handler
+    def rejected(self, message: Rejected) -> None:
+        self._step(
+            message.key.number,
+            life.Rejected(
+                message.key.epoch,
+                message.why,
+                message.text,
+                message.param,
+                message.retry_after_s,
+            ),
+        )
+
+    @handler
+    def joined(self, message: Joined) -> None:
+        self.fleet.joined(message.entry)
+
+    @handler
+    def down(self, message: Down) -> None:
+        is_worker = self.fleet.knows(message.address)
+        on_the_way = not is_worker and message.address.role != self.role
+        self.fleet.down(message.address)
+        event = life.Fell(message.address, message.reason, on_the_way)
+        for number in tuple(self._choices):
+            self._step(number, event)
+
+    @handler
+    def returned(self, message: Returned) -> None:
+        """A preprocessor did not take a request."""
+        if isinstance(message.message, Submit):
+            key = message.message.key
+            text = f"{message.target}: {message.reason}"
+            self._step(key.number, life.Rejected(key.epoch, "lost", text))
+
+    # -- sessions ------------------------------------------------------------------------------
+
+    def _step(self, number: int, event: life.Event) -> None:
+        choice = self._choices.get(number)
+        if choice is not None:
+            now = self.clock.now()
+            self._apply(choice, choice.session.step(event, now), now)
+
+    def _apply(self, choice: Choice, actions: list[life.Action], now: float) -> None:
+        for action in actions:
+            match action:
+                case life.Deliver(tokens, logprobs):
+                    if choice.deliver(tokens, logprobs):
+                        self._stop(choice, now)
+                        return
+                case life.Submit():
+                    self._submit(choice, action)
+                case life.Forget(worker, epoch):
+                    self._tell_cancel(choice, worker, epoch)
+                case life.Finish(reason):
+                    choice.finish(reason)
+                    self._forget(choice)
+                    return
+                case life.Fail():
+                    self._fail(choice, action)
+                    return
+        self._arm(choice)
+
+    def _stop(self, choice: Choice, now: float) -> None:
+        """A stop string was met: the rest is not wanted."""
+        for action in choice.session.step(life.Abandon(), now):
+            if isinstance(action, life.Forget):
+                self._tell_cancel(choice, action.worker, action.epoch)
+        choice.exchange.choice_finished(choice, "stop")
+        self._forget(choice)
+
+    def _fail(self, choice: Choice, failure: life.Fail) -> None:
+        session = choice.session
+        error = _api_error(failure, self.options.request_timeout_s, begun=bool(session.delivered))
+        self.log.info(
+            "request_failed",
+            request=choice.exchange.request_id,
+            why=failure.why,
+            text=failure.text,
+            epoch=session.epoch,
+        )
+        choice.exchange.fail(error)
+
+    def _submit(self, choice: Choice, action: life.Submit) -> None:
+        key = RequestKey(self.address, choice.number, action.epoch)
+        left = choice.sampling.max_tokens - len(action.delivered)
+        sampling = msgspec.structs.replace(choice.sampling, max_tokens=left)
+        delivered = np.array(action.delivered, dtype=TOKEN_ID).tobytes()
+        exchange = choice.exchange
+        if action.epoch > 0:
+            self.log.info(
+                "replay",
+                request=exchange.request_id,
+                epoch=action.epoch,
+                tokens=len(delivered) // 4,
+            )
+        submit = Submit(
+            key, exchange.request_id, exchange.model, choice.prompt, sampling, delivered
+        )
+        try:
+            self.tell(self.options.preprocessor, submit)
+        except NoSuchActor:
+            text = "no preprocessor is ready"
+            event = life.Rejected(action.epoch, "unavailable", text, retry_after_s=1.0)
+            # Not within the step that asked for this: a session's steps do not nest.
+            asyncio.get_running_loop().call_soon(self._step, choice.number, event)
+
+    def _tell_cancel(self, choice: Choice, worker: Address, epoch: int) -> None:
+        with contextlib.suppress(NoSuchActor):  # what is gone need not be told
+            self.tell(worker, Cancel(RequestKey(self.address, choice.number, epoch)))
+
+    def _arm(self, choice: Choice) -> None:
+        """Have a `Tick` come when the session next needs one."""
+        due = choice.session.wake_at
+        timer = choice.timer
+        if timer is not None and timer.when() <= due:
+            return  # it fires early enough, and then sets itself again
+        if timer is not None:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        choice.timer = loop.call_at(due, partial(self._tick, choice.number))
+
+    def _tick(self, number: int) -> None:
+        choice = self._choices.get(number)
+        if choice is not None:
+            choice.timer = None
+            self._step(number, life.Tick())
+
+    def _forget(self, choice: Choice) -> None:
+        self._choices.pop(choice.number, None)
+        if choice.timer is not None:
+            choice.timer.cancel()
+            choice.timer = None
+
+
+def _api_error(failure: life.Fail, timeout_s: float, *, begun: bool) -> ApiError:
+    match failure.why:
+        case "invalid":
+            return errors.bad_field(failure.param or None, failure.text)
+        case "too_long":
+            return errors.bad_field(
+                failure.param or None, failure.text, code="context_length_exceeded"
+            )
+        case "internal":
+            return errors.internal(failure.text)
+        case "timeout" if begun:
+            return errors.timeout_during_generation(timeout_s)
+        case "timeout":
+            return errors.timeout_before_start(timeout_s)
+        case _:
+            return errors.unavailable(failure.text, max(failure.retry_after_s, 1.0))

@@ -1,0 +1,107 @@
+"""One HTTP request in progress: its choices, and how they come to an end together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.ingress.openai.errors import ApiError
+from actors.ingress.openai.responses import FinishReason, Usage
+from actors.ingress.session import Session
+from actors.ingress.sinks import Sink
+from actors.messages.sampling import Logprobs, Sampling
+from actors.messages.submit import Prompt
+from actors.text.detokenizer import Detokenizer
+from actors.text.stop_strings import StopMatcher
+
+
+class Choice:
+    """One sequence of an exchange: from tokens to text, up to a stop string."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        index: int,
+        number: int,
+        session: Session,
+        prompt: Prompt,
+        sampling: Sampling,
+        detokenizer: Detokenizer,
+        stops: StopMatcher | None,
+    ) -> None:
+        self.exchange = exchange
+        self.index = index
+        self.number = number
+        self.session = session
+        self.prompt = prompt
+        self.sampling = sampling
+        self.timer: asyncio.TimerHandle | None = None
+        self._detokenizer = detokenizer
+        self._stops = stops
+
+    def deliver(self, tokens: list[int], logprobs: list[Logprobs] | None) -> bool:
+        """Pass the text of new tokens on; True when it ended at a stop string."""
+        text = self._detokenizer.push(tokens)
+        stopped = False
+        if self._stops is not None:
+            text, matched = self._stops.push(text)
+            stopped = matched is not None
+        if text or logprobs:
+            self.exchange.sink.text(self.index, text, logprobs)
+            self.exchange.begun.set()
+        return stopped
+
+    def finish(self, reason: FinishReason) -> None:
+        """Pass on what was held back, unless that completes a stop string."""
+        rest = self._detokenizer.flush()
+        if self._stops is not None:
+            rest, matched = self._stops.push(rest)
+            if matched is None:
+                rest += self._stops.flush()
+            else:
+                reason = "stop"
+        if rest:
+            self.exchange.sink.text(self.index, rest, None)
+        self.exchange.choice_finished(self, reason)
+
+
+class Exchange:
+    """All choices of one HTTP request. `begun` is set at the first news of any; `ended` when all
+    are complete or one has failed, which fails them all."""
+
+    def __init__(self, model: str, request_id: str, sink: Sink) -> None:
+        self.model = model
+        self.request_id = request_id
+        self.sink = sink
+        self.choices: list[Choice] = []
+        self.begun = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.error: ApiError | None = None
+        self._open = 0
+
+    def add(self, choice: Choice) -> None:
+        self.choices.append(choice)
+        self._open += 1
+
+    def choice_finished(self, choice: Choice, reason: FinishReason) -> None:
+        self.sink.finish(choice.index, reason)
+        self._open -= 1
+        if self._open == 0:
+            self.ended.set()
+        self.begun.set()
+
+    def fail(self, error: ApiError) -> None:
+        """End the exchange; what was sent stays sent."""
+        if self.error is None:
+            self.error = error
+        self.ended.set()
+        self.begun.set()
+
+    def usage(self, prompts: int) -> Usage:
+        """Token counts: each of the `prompts` once, the outputs of all choices."""
+        per_prompt = max(1, len(self.choices) // prompts)
+        firsts = self.choices[::per_prompt]
+        return Usage.of(
+            sum(choice.session.prompt_tokens for choice in firsts),
+            sum(len(choice.session.delivered) for choice in self.choices),
+            sum(choice.session.cached_tokens for choice in firsts),
+        )

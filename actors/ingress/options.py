@@ -1,0 +1,38 @@
+"""Options of the ingress."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from actors.ingress.session import Policy
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to listen, and how much of everything one client may take."""
+
+    host: str = "127.0.0.1"
+    """`0.0.0.0` opens it to other hosts."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
+    """0 takes a free one; `supervise status` shows which."""
+    reuse_port: bool = False
+    """Share the port with other ingress processes of this service (SO_REUSEPORT): the kernel
+    spreads connections over them."""
+    preprocessor: str = "preprocessor"
+    """The role that takes requests on."""
+    max_requests: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    """Requests in progress; one more is answered with 503."""
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 * 1024 * 1024
+    header_timeout_s: Seconds = 30.0
+    """A connection that sends no complete request for this long is closed."""
+    body_timeout_s: Seconds = 30.0
+    request_timeout_s: Seconds = 600.0
+    """From the body's end to the last token, replays included."""
+    default_max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """For requests that set none; None goes on until the model ends, or its context is full."""
+    max_unsent_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 1024 * 1024
+    """Of one stream whose client reads too slowly; beyond it the connection is cut."""
+    replay: Policy = Policy()

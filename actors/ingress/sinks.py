@@ -1,0 +1,172 @@
+"""Where the text of an answer goes: a stream of events, or one body at the end.
+
+A sink is told what its choices produce, in order, and never waits: a stream's bytes go straight to
+the socket's buffer, so no task is woken for a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from actors.ingress.openai import responses
+from actors.ingress.openai.errors import ApiError
+from actors.ingress.openai.logprobs import (
+    ChatLogprobs,
+    CompletionLogprobs,
+    TokenBytes,
+    chat_logprobs,
+    completion_logprobs,
+)
+from actors.ingress.openai.responses import ChatChoice, CompletionChoice, FinishReason, Usage
+from actors.ingress.openai.stream import DONE, ChatStream, CompletionStream, error_event
+from actors.messages.sampling import Logprobs
+
+Kind = Literal["chat", "completion"]
+CountUsage = Callable[[], Usage]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What all choices of an answer have in common."""
+
+    kind: Kind
+    id: str
+    created: int
+    model: str
+    include_usage: bool
+
+
+class Sink(ABC):
+    """Takes the answer of one HTTP request."""
+
+    @abstractmethod
+    def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
+        """The next piece of a choice; may be empty when only logprobs are new."""
+
+    @abstractmethod
+    def finish(self, index: int, reason: FinishReason) -> None:
+        """A choice is complete."""
+
+
+class BodySink(Sink):
+    """Collects everything for one JSON body."""
+
+    def __init__(self, head: Head, choices: int, token_bytes: TokenBytes) -> None:
+        self._head = head
+        self._token_bytes = token_bytes
+        self._texts: list[list[str]] = [[] for _ in range(choices)]
+        self._logprobs: list[list[Logprobs]] = [[] for _ in range(choices)]
+        self._reasons: list[FinishReason] = ["stop"] * choices
+
+    def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
+        self._texts[index].append(text)
+        self._logprobs[index] += logprobs or ()
+
+    def finish(self, index: int, reason: FinishReason) -> None:
+        self._reasons[index] = reason
+
+    def body(self, usage: Usage) -> bytes:
+        """The response body, once every choice is complete."""
+        head = self._head
+        indices = range(len(self._texts))
+        if head.kind == "chat":
+            return responses.chat_completion(
+                head.id, head.created, head.model, [self._chat(i) for i in indices], usage
+            )
+        return responses.completion(
+            head.id, head.created, head.model, [self._completion(i) for i in indices], usage
+        )
+
+    def _chat(self, index: int) -> ChatChoice:
+        entries = self._logprobs[index]
+        logprobs = chat_logprobs(entries, self._token_bytes) if entries else None
+        return ChatChoice.of(index, "".join(self._texts[index]), self._reasons[index], logprobs)
+
+    def _completion(self, index: int) -> CompletionChoice:
+        entries = self._logprobs[index]
+        logprobs = completion_logprobs(entries, self._token_bytes, 0) if entries else None
+        text = "".join(self._texts[index])
+        return CompletionChoice(index, text, self._reasons[index], logprobs)
+
+
+class StreamSink(Sink):
+    """Writes server-sent events. Until `open` they are held, so that a request that fails before
+    its first token can still be answered with a status of its own."""
+
+    def __init__(
+        self,
+        head: Head,
+        choices: int,
+        token_bytes: TokenBytes,
+        limit_bytes: int,
+        overflow: Callable[[], None],
+    ) -> None:
+        make = ChatStream if head.kind == "chat" else CompletionStream
+        self._streams: Sequence[ChatStream | CompletionStream] = [
+            make(head.id, head.created, head.model, index=i, include_usage=head.include_usage)
+            for i in range(choices)
+        ]
+        self._head = head
+        self._token_bytes = token_bytes
+        self._limit_bytes = limit_bytes
+        self._overflow = overflow
+        self._held: list[bytes] = []
+        self._begun = [head.kind == "completion"] * choices
+        self._offsets = [0] * choices
+        self._transport: asyncio.WriteTransport | None = None
+        self._chunked = True
+
+    def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
+        stream = self._streams[index]
+        begin = b""
+        if not self._begun[index] and isinstance(stream, ChatStream):
+            self._begun[index] = True
+            begin = stream.role()
+        if text or logprobs:
+            begin += stream.content(text, self._format(index, logprobs))
+            self._offsets[index] += len(text)
+        if begin:
+            self._write(begin)
+
+    def finish(self, index: int, reason: FinishReason) -> None:
+        self.text(index, "", None)
+        self._write(self._streams[index].finish(reason))
+
+    def open(self, transport: asyncio.WriteTransport, *, chunked: bool) -> None:
+        """The response's head is out: write what is held, and from now on at once."""
+        self._transport, self._chunked = transport, chunked
+        held, self._held = self._held, []
+        if held:
+            self._write(b"".join(held))
+
+    def end(self, usage: Usage | None, error: ApiError | None) -> None:
+        """Write what closes the stream; the caller ends the response."""
+        if error is not None:
+            self._write(error_event(error))
+        elif usage is not None and self._head.include_usage:
+            self._write(self._streams[0].usage(usage))
+        self._write(DONE)
+
+    def _format(
+        self, index: int, logprobs: list[Logprobs] | None
+    ) -> ChatLogprobs | CompletionLogprobs | None:
+        if not logprobs:
+            return None
+        if self._head.kind == "chat":
+            return chat_logprobs(logprobs, self._token_bytes)
+        return completion_logprobs(logprobs, self._token_bytes, self._offsets[index])
+
+    def _write(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None:
+            self._held.append(data)
+            return
+        if transport.is_closing():
+            return
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if transport.get_write_buffer_size() > self._limit_bytes:
+            self._overflow()

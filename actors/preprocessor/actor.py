@@ -1,0 +1,130 @@
+"""The preprocessor: from text to token ids."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from actors.messages.assign import Rejected, Why
+from actors.messages.cards import Fleet, WorkerCard
+from actors.messages.route import Route
+from actors.messages.submit import Submit
+from actors.preprocessor.prompts import Unacceptable, prepare, prompt_bytes
+from actors.runtime.actor import Actor, Down, Joined, Returned, handler
+from actors.runtime.errors import NoSuchActor
+from actors.runtime.node import EVERY_ROLE
+from actors.text.model_files import TokenizerNotFound
+from actors.text.store import TokenizerStore
+from actors.text.tokenizer import Tokenizer
+
+MAX_BESIDE = 256
+"""Long prompts tokenised in threads, or waiting for a tokenizer, at the same time."""
+RETRY_AFTER_S = 1.0
+
+
+class PreprocessorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of the preprocessor."""
+
+    router: str = "router"
+    """The role that places requests."""
+    inline_bytes: int = 8192
+    """Prompts up to this size are tokenised on the event loop (well under a millisecond), longer
+    ones in a thread."""
+
+
+class Preprocessor(Actor):
+    """Renders chat templates, tokenises, checks limits, passes on to the router."""
+
+    Options = PreprocessorOptions
+    options: PreprocessorOptions
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._fleet = Fleet()
+        self._tokenizers = TokenizerStore()
+        self._beside = 0
+        self._handled = 0
+
+    async def starting(self) -> None:
+        self.watch(EVERY_ROLE)
+
+    def progress(self) -> tuple[int, bool]:
+        return self._handled, self._beside > 0
+
+    @handler
+    def submit(self, message: Submit) -> None:
+        self._handled += 1
+        card = self._fleet.models().get(message.model)
+        if card is None or card.max_context_tokens == 0:
+            text = f"no worker of {message.model} is ready"
+            self._reject(message, "unavailable", text, retry_after_s=RETRY_AFTER_S)
+            return
+        tokenizer = self._tokenizers.get(card.tokenizer)
+        if tokenizer is not None and prompt_bytes(message) <= self.options.inline_bytes:
+            self._send(message, _prepare(message, tokenizer, card))
+        elif self._beside >= MAX_BESIDE:
+            text = "too many long prompts are being tokenised"
+            self._reject(message, "overloaded", text, retry_after_s=RETRY_AFTER_S)
+        else:
+            self._beside += 1
+            self.spawn(self._submit_beside(message, card), name="tokenise")
+
+    @handler
+    def joined(self, message: Joined) -> None:
+        self._fleet.joined(message.entry)
+
+    @handler
+    def down(self, message: Down) -> None:
+        self._fleet.down(message.address)
+
+    @handler
+    def returned(self, message: Returned) -> None:
+        """The router did not take a request."""
+        if isinstance(message.message, Route):
+            self._reject(message.message, "lost", f"{message.target}: {message.reason}")
+
+    async def _submit_beside(self, message: Submit, card: WorkerCard) -> None:
+        try:
+            tokenizer = await self._tokenizers.load(card.tokenizer)
+            route = await asyncio.to_thread(_prepare, message, tokenizer, card)
+            self._send(message, route)
+        except TokenizerNotFound as error:
+            self.log.warning("tokenizer_not_loaded", model=card.model, error=str(error))
+            text = f"the tokenizer of {card.model} cannot be loaded"
+            self._reject(message, "internal", text)
+        finally:
+            self._beside -= 1
+
+    def _send(self, message: Submit, route: Route | Unacceptable) -> None:
+        if isinstance(route, Unacceptable):
+            self._reject(message, route.why, route.text, param=route.param)
+            return
+        try:
+            self.tell(self.options.router, route)
+        except NoSuchActor:
+            text = "no router is ready"
+            self._reject(message, "unavailable", text, retry_after_s=RETRY_AFTER_S)
+
+    def _reject(
+        self,
+        message: Submit | Route,
+        why: Why,
+        text: str,
+        *,
+        param: str = "",
+        retry_after_s: float = 0.0,
+    ) -> None:
+        rejected = Rejected(message.key, why, text, param, retry_after_s)
+        try:
+            self.tell(message.key.ingress, rejected)
+        except NoSuchActor:
+            self.log.debug("ingress_gone", key=str(message.key))
+
+
+def _prepare(message: Submit, tokenizer: Tokenizer, card: WorkerCard) -> Route | Unacceptable:
+    try:
+        return prepare(message, tokenizer, card)
+    except Unacceptable as error:
+        return error

@@ -1,0 +1,106 @@
+"""From a prompt as the client put it to token ids within the model's limits. Pure but for CPU."""
+
+from __future__ import annotations
+
+import msgspec
+
+from actors.messages.assign import Why
+from actors.messages.cards import WorkerCard
+from actors.messages.key import BYTES_PER_TOKEN, count_tokens
+from actors.messages.route import Route
+from actors.messages.submit import ChatPrompt, Submit, TextPrompt, TokenPrompt
+from actors.text.chat_template import ChatTemplateError
+from actors.text.tokenizer import Tokenizer
+
+
+class Unacceptable(Exception):
+    """The prompt cannot be run, for a reason the client should know."""
+
+    def __init__(self, why: Why, text: str, param: str) -> None:
+        super().__init__(text)
+        self.why = why
+        self.text = text
+        self.param = param
+
+
+def prompt_bytes(submit: Submit) -> int:
+    """Roughly how much text there is to tokenise."""
+    match submit.prompt:
+        case ChatPrompt(messages=messages):
+            return len(messages)
+        case TextPrompt(text=text):
+            return len(text)
+        case TokenPrompt():
+            return 0
+
+
+def prepare(submit: Submit, tokenizer: Tokenizer, card: WorkerCard) -> Route:
+    """Tokenise and check. Raises Unacceptable."""
+    prompt = _tokenize(submit, tokenizer)
+    if not prompt:
+        raise Unacceptable("invalid", "The prompt is empty.", "prompt")
+    resumed = count_tokens(submit.delivered)
+    asked = count_tokens(prompt)
+    room = card.max_context_tokens - asked - resumed
+    if room < 1:
+        raise Unacceptable(
+            "too_long",
+            f"This model's maximum context length is {card.max_context_tokens} tokens. "
+            f"Your prompt has {asked}, which leaves no room for an answer.",
+            _param(submit),
+        )
+    wanted = submit.sampling.max_tokens
+    sampling = msgspec.structs.replace(submit.sampling, max_tokens=min(wanted, room))
+    return Route(
+        submit.key,
+        submit.request_id,
+        submit.model,
+        prompt + submit.delivered,
+        sampling,
+        resumed,
+    )
+
+
+def _tokenize(submit: Submit, tokenizer: Tokenizer) -> bytes:
+    match submit.prompt:
+        case ChatPrompt():
+            text = _render(submit.prompt, tokenizer)
+            return _encode(tokenizer, text, special=False, param="messages")
+        case TextPrompt(text=text, add_special_tokens=special):
+            return _encode(tokenizer, text, special=special, param="prompt")
+        case TokenPrompt(tokens=tokens):
+            return _checked(tokens, tokenizer)
+
+
+def _encode(tokenizer: Tokenizer, text: str, *, special: bool, param: str) -> bytes:
+    try:
+        return tokenizer.encode(text, add_special_tokens=special)
+    except ValueError as error:
+        raise Unacceptable("invalid", f"The text cannot be tokenised: {error}.", param) from error
+
+
+def _render(prompt: ChatPrompt, tokenizer: Tokenizer) -> str:
+    try:
+        return tokenizer.chat_templates.render(
+            msgspec.json.decode(prompt.messages),
+            tools=msgspec.json.decode(prompt.tools),
+            add_generation_prompt=prompt.add_generation_prompt,
+            kwargs=msgspec.json.decode(prompt.template_arguments),
+        )
+    except ChatTemplateError as error:
+        text = f"The model's chat template does not accept these messages: {error}"
+        raise Unacceptable("invalid", text, "messages") from error
+
+
+def _checked(tokens: bytes, tokenizer: Tokenizer) -> bytes:
+    limit = tokenizer.vocabulary_size
+    for start in range(0, len(tokens), BYTES_PER_TOKEN):
+        token = int.from_bytes(tokens[start : start + BYTES_PER_TOKEN], "little")
+        if token >= limit:
+            text = f"Token id {token} is outside the model's vocabulary of {limit}."
+            raise Unacceptable("invalid", text, "prompt")
+    return tokens
+
+
+def _param(submit: Submit) -> str:
+    return "messages" if isinstance(submit.prompt, ChatPrompt) else "prompt"

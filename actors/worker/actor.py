@@ -1,0 +1,195 @@
+"""The workers: an engine, made an actor. A worker lives and dies with its engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from actors.engines.base import Engine, Info, RequestRefused
+from actors.messages.cards import Duty, WorkerCard
+from actors.messages.frame import Chunk, Frame
+from actors.messages.key import RequestKey
+from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill
+from actors.runtime.actor import Actor, Down, Returned, handler
+from actors.runtime.address import Address
+from actors.runtime.errors import NoSuchActor
+from actors.runtime.message import Message
+from actors.worker.engines import engine_name, make_engine, model_source
+from actors.worker.jobs import Jobs, Work, failure
+from actors.worker.options import WorkerOptions
+
+
+class Worker(Actor):
+    """Runs requests on an engine and sends the tokens straight to the ingress that asked.
+
+    After each engine step every ingress concerned gets one `Frame`. A request ends with exactly
+    one chunk that has a `finish`, unless it is cancelled, superseded by a later attempt, or this
+    process dies. When an ingress goes, so do its requests.
+    """
+
+    Options = WorkerOptions
+    options: WorkerOptions
+    duty: ClassVar[Duty]
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._engine: Engine = make_engine(self.options.engine, self.node.base_dir)
+        self._info: Info | None = None
+        self._jobs = Jobs()
+        self._ingresses: set[Address] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def starting(self) -> None:
+        self._info = await self._engine.start()
+        self.spawn(self._run_steps(), name="steps")
+
+    async def draining(self) -> None:
+        await self._idle.wait()
+
+    async def stopping(self) -> None:
+        await self._engine.close()
+
+    def meta(self) -> WorkerCard:
+        engine, info = self.options.engine, self._info
+        source = model_source(engine, self.node.base_dir)
+        return WorkerCard(
+            model=self.options.model or engine.model,
+            tokenizer=(self.options.tokenizer and str(self.path(self.options.tokenizer))) or source,
+            duty=self.duty,
+            engine=engine_name(engine),
+            max_context_tokens=0 if info is None else info.max_context_tokens,
+            block_tokens=0 if info is None else info.block_tokens,
+            blocks_total=0 if info is None else info.blocks_total,
+            max_running=0 if info is None else info.max_running,
+            started_at=self.clock.wall(),
+        )
+
+    def progress(self) -> tuple[int, bool]:
+        return self._engine.progress, self._engine.busy
+
+    # -- work ----------------------------------------------------------------------------------
+
+    @handler
+    def generate(self, message: Generate) -> None:
+        self._take_on(message)
+
+    @handler
+    def prefill(self, message: Prefill) -> None:
+        self._take_on(message)
+
+    @handler
+    def decode(self, message: Decode) -> None:
+        self._take_on(message)
+
+    @handler
+    def fetched(self, message: Fetched) -> None:
+        """The other side has the blocks of a prefill of ours."""
+        job = self._jobs.find(message.key)
+        if job is not None:
+            self._engine.release(job.id)
+            self._jobs.drop(job)
+            self._note_idle()
+
+    @handler
+    def cancel(self, message: Cancel) -> None:
+        self._give_up(message.key)
+
+    @handler
+    def down(self, message: Down) -> None:
+        """An ingress has gone, and with it everyone who waits for these tokens."""
+        self._ingresses.discard(message.address)
+        for job in self._jobs.of_ingress(message.address):
+            self._engine.cancel(self._jobs.drop(job).id)
+        self._note_idle()
+
+    @handler
+    def returned(self, message: Returned) -> None:
+        """A generation worker did not take a sequence over: end the attempt, so that its ingress
+        starts another."""
+        lost = message.message
+        if isinstance(lost, Decode):
+            self._give_up(lost.key)
+            text = f"{message.target.name}: {message.reason}"
+            self._send_frame(lost.key.ingress, [failure(lost.key, 1, text)])
+
+    def _take_on(self, work: Work) -> None:
+        request, superseded = self._jobs.add(work)
+        for job_id in superseded:
+            self._engine.cancel(job_id)
+        if request is None:
+            return
+        try:
+            self._engine.submit(request)
+        except RequestRefused as error:
+            job = self._jobs.find(work.key)
+            if job is not None:
+                self._jobs.drop(job)
+            self._refuse(work, str(error))
+            return
+        self._idle.clear()
+        if work.key.ingress not in self._ingresses:
+            self._ingresses.add(work.key.ingress)
+            self.monitor(work.key.ingress)
+
+    def _refuse(self, work: Work, text: str) -> None:
+        sent = 1 if isinstance(work, Decode) else 0
+        self._send_frame(work.key.ingress, [failure(work.key, sent, text)])
+        if isinstance(work, Decode):
+            self._tell(work.context, Fetched(work.key))
+
+    def _give_up(self, key: RequestKey) -> None:
+        job = self._jobs.find(key)
+        if job is not None:
+            self._engine.cancel(self._jobs.drop(job).id)
+            if isinstance(job.work, Decode):
+                self._tell(job.work.context, Fetched(key))
+            self._note_idle()
+
+    # -- tokens --------------------------------------------------------------------------------
+
+    async def _run_steps(self) -> None:
+        async for outputs in self._engine.steps():
+            step = self._jobs.step(outputs, self.address)
+            for ingress, chunks in step.frames.items():
+                self._send_frame(ingress, chunks)
+            for generation, decode in step.decodes:
+                if not self._tell(generation, decode):
+                    self.returned(Returned(decode, generation, "has gone"))
+            for context, fetched in step.fetched:
+                self._tell(context, fetched)
+            self._note_idle()
+
+    def _send_frame(self, ingress: Address, chunks: list[Chunk]) -> None:
+        self._tell(ingress, Frame(self.address, chunks))
+
+    def _tell(self, target: Address, message: Message) -> bool:
+        try:
+            self.tell(target, message)
+        except NoSuchActor:
+            return False
+        return True
+
+    def _note_idle(self) -> None:
+        if not len(self._jobs):
+            self._idle.set()
+
+
+class ContextWorker(Worker):
+    """Computes prompts, and hands the KV cache to a generation worker."""
+
+    duty = "context"
+
+
+class GenerationWorker(Worker):
+    """Continues sequences prefilled elsewhere; whole requests when it must."""
+
+    duty = "generation"
+
+
+class AggregatedWorker(Worker):
+    """Does both, alone."""
+
+    duty = "aggregated"

@@ -1,0 +1,159 @@
+"""A worker's requests, from what arrives to what is sent. Pure.
+
+The table joins two namings: messages speak of a `RequestKey`, the engine of a small number. It
+turns the outputs of one engine step into at most one frame an ingress, and knows what has to be
+told to the other worker of a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from actors.engines.base import Finish, Handoff, Output, Phase, Request
+from actors.messages.frame import Chunk
+from actors.messages.key import RequestKey
+from actors.messages.work import Decode, Fetched, Generate, Prefill
+from actors.runtime.address import Address
+
+Work = Generate | Prefill | Decode
+
+
+class Job(msgspec.Struct):
+    """One request at this worker."""
+
+    id: int
+    work: Work
+    sent: int
+    """Tokens of this epoch that the ingress has been sent, here or by the context worker."""
+
+    @property
+    def key(self) -> RequestKey:
+        return self.work.key
+
+
+class Step(msgspec.Struct):
+    """What one engine step means to others."""
+
+    frames: dict[Address, list[Chunk]] = {}
+    decodes: list[tuple[Address, Decode]] = []
+    """For generation workers: go on from here."""
+    fetched: list[tuple[Address, Fetched]] = []
+    """For context workers: the blocks are here."""
+
+
+class Jobs:
+    """The requests at this worker."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._by_id: dict[int, Job] = {}
+        self._by_key: dict[tuple[Address, int], Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def add(self, work: Work) -> tuple[Request | None, list[int]]:
+        """Take work on: the engine's request, and the engine requests it supersedes.
+
+        The request is None for work that is a repeat, or older than what is here already.
+        """
+        sequence = (work.key.ingress, work.key.number)
+        known = self._by_key.get(sequence)
+        if known is not None and known.key.epoch >= work.key.epoch:
+            return None, []
+        superseded = [] if known is None else [self.drop(known).id]
+        self._next += 1
+        job = Job(self._next, work, sent=1 if isinstance(work, Decode) else 0)
+        self._by_id[job.id] = self._by_key[sequence] = job
+        return _request(job), superseded
+
+    def find(self, key: RequestKey) -> Job | None:
+        """The job of exactly this attempt."""
+        job = self._by_key.get((key.ingress, key.number))
+        return job if job is not None and job.key == key else None
+
+    def of_ingress(self, address: Address) -> list[Job]:
+        """Everything that runs for one life of an ingress."""
+        return [job for job in self._by_id.values() if job.key.ingress == address]
+
+    def drop(self, job: Job) -> Job:
+        """Forget a job; outputs that still come for it are passed over."""
+        del self._by_id[job.id]
+        del self._by_key[job.key.ingress, job.key.number]
+        return job
+
+    def step(self, outputs: Iterable[Output], me: Address) -> Step:
+        """Turn the outputs of one engine step into messages."""
+        step = Step({}, [], [])
+        for output in outputs:
+            job = self._by_id.get(output.id)
+            if job is not None:
+                self._take(job, output, me, step)
+        return step
+
+    def _take(self, job: Job, output: Output, me: Address, step: Step) -> None:
+        work, key = job.work, job.key
+        if output.fetched and isinstance(work, Decode):
+            step.fetched.append((work.context, Fetched(key)))
+        if output.tokens or output.finish is not None:
+            finish = "" if output.finish is None else output.finish.value
+            chunk = Chunk(
+                key.number,
+                key.epoch,
+                job.sent,
+                output.tokens,
+                finish,
+                output.error,
+                output.cached_tokens,
+                output.logprobs,
+            )
+            step.frames.setdefault(key.ingress, []).append(chunk)
+            job.sent += len(output.tokens)
+        if output.handoff is not None and isinstance(work, Prefill):
+            step.decodes.append((work.generation, _decode(work, output.handoff, me)))
+        if output.finish is not None:
+            if output.finish is Finish.ERROR and isinstance(work, Decode) and not output.fetched:
+                # It never got the blocks, or not all: the other side need not keep them.
+                step.fetched.append((work.context, Fetched(key)))
+            self.drop(job)
+
+
+def failure(key: RequestKey, sent: int, text: str) -> Chunk:
+    """The chunk that ends an attempt in an error."""
+    return Chunk(key.number, key.epoch, sent, [], Finish.ERROR.value, text)
+
+
+def _request(job: Job) -> Request:
+    work = job.work
+    phase: Phase = "whole"
+    handoff = None
+    match work:
+        case Prefill():
+            phase = "prefill"
+        case Decode(first_token=first_token, ticket=ticket):
+            phase, handoff = "decode", Handoff(first_token, ticket)
+        case Generate():
+            pass
+    return Request(
+        id=job.id,
+        prompt=work.prompt,
+        sampling=work.sampling,
+        phase=phase,
+        handoff=handoff,
+        resumed=work.resumed,
+    )
+
+
+def _decode(work: Prefill, handoff: Handoff, me: Address) -> Decode:
+    return Decode(
+        work.key,
+        work.request_id,
+        work.prompt,
+        work.sampling,
+        me,
+        handoff.first_token,
+        handoff.ticket,
+        work.resumed,
+    )
