@@ -1,0 +1,134 @@
+"""Reads the entries of `children`: nodes of one actor, nodes of many, and inner supervisors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from actors.runtime.options import nearest
+from supervisor.topology.collector import Collector
+from supervisor.topology.forms import (
+    ENTRY_FORMS,
+    ActorForm,
+    GroupForm,
+    NodeForm,
+    SingleForm,
+    SupervisorForm,
+)
+from supervisor.topology.model import Actor, Child, Node, Policy, Supervision, Supervisor
+from supervisor.topology.places import Path as DocumentPath
+from supervisor.topology.roles import UnknownActorError, resolve_actor
+
+
+class Placed(NamedTuple):
+    """A child, its path in the document, and the same for its own children."""
+
+    path: DocumentPath
+    child: Child
+    below: list[Placed]
+
+
+class EntryReader:
+    """Reads entries of any depth. What cannot be read becomes a problem and is left out."""
+
+    def __init__(self, collector: Collector, base_dir: Path) -> None:
+        self._collector = collector
+        self._base_dir = base_dir
+
+    def read(self, entries: object, path: DocumentPath) -> list[Placed]:
+        """The children at `path`. That they are a list of mappings is checked by the caller."""
+        if not isinstance(entries, list):
+            return []
+        placed = [
+            self._entry(entry, (*path, index))
+            for index, entry in enumerate(entries)
+            if isinstance(entry, dict)
+        ]
+        return [one for one in placed if one is not None]
+
+    def _entry(self, entry: dict[str, Any], path: DocumentPath) -> Placed | None:
+        kinds = [key for key in ENTRY_FORMS if key in entry]
+        if len(kinds) != 1:
+            self._refuse_kinds(entry, kinds, path)
+            return None
+        form = self._collector.decode(entry, ENTRY_FORMS[kinds[0]], path)
+        below = self.read(entry.get("children"), (*path, "children"))
+        match form:
+            case SingleForm():
+                node = self._single(form, path)
+                return None if node is None else Placed(path, node, [])
+            case GroupForm():
+                node = self._group(form, path)
+                return None if node is None else Placed(path, node, [])
+            case SupervisorForm():
+                return Placed(path, _supervisor(form, below), below)
+            case _:
+                return None
+
+    def _refuse_kinds(self, entry: dict[str, Any], kinds: list[str], path: DocumentPath) -> None:
+        listed = ", ".join(ENTRY_FORMS)
+        if kinds:
+            message = f"expected only one of {listed}; found {' and '.join(kinds)}"
+            self._collector.add((*path, kinds[1]), message, at_key=True)
+            return
+        for key in entry:
+            if (meant := nearest(key, ENTRY_FORMS)) is not None:
+                message = f"expected one of {listed}; found '{key}'"
+                self._collector.add((*path, key), message, meant, at_key=True)
+                return
+        self._collector.add(path, f"expected one of {listed}; found none of them")
+
+    def _single(self, form: SingleForm, path: DocumentPath) -> Node | None:
+        actor = self._actor(form, form.role, form.name, path)
+        if actor is None:
+            return None
+        return self._node(form, form.name or actor.role, (actor,))
+
+    def _group(self, form: GroupForm, path: DocumentPath) -> Node | None:
+        actors = [
+            self._actor(actor, actor.role, None, (*path, "actors", index))
+            for index, actor in enumerate(form.actors)
+        ]
+        complete = tuple(actor for actor in actors if actor is not None)
+        return self._node(form, form.name, complete) if len(complete) == len(actors) else None
+
+    def _actor(
+        self,
+        form: SingleForm | ActorForm,
+        role: str | None,
+        entry_name: str | None,
+        path: DocumentPath,
+    ) -> Actor | None:
+        try:
+            class_path, built_in = resolve_actor(form.actor)
+        except UnknownActorError as error:
+            self._collector.add((*path, "actor"), str(error), error.suggestion)
+            return None
+        role = role or built_in or entry_name
+        if role is None:
+            key = "name" if isinstance(form, SingleForm) else "role"
+            message = f"expected a {key} for {class_path}, as no built-in role gives one"
+            self._collector.add((*path, "actor"), f"{message}; found none")
+            return None
+        return Actor(role=role, class_path=class_path, options=form.options or {}, path=path)
+
+    def _node(self, form: NodeForm, name: str, actors: tuple[Actor, ...]) -> Node:
+        policy = {field: getattr(form, field) for field in Policy.__struct_fields__}
+        return Node(
+            **policy,
+            name=name,
+            actors=actors,
+            env={variable: str(value) for variable, value in form.env.items()},
+            cwd=str(self._base_dir / form.cwd),
+        )
+
+
+def _supervisor(form: SupervisorForm, below: list[Placed]) -> Supervisor:
+    supervision = {field: getattr(form, field) for field in Supervision.__struct_fields__}
+    return Supervisor(
+        name=form.name,
+        restart=form.restart,
+        significant=form.significant,
+        supervision=Supervision(**supervision),
+        children=tuple(placed.child for placed in below),
+    )

@@ -1,0 +1,130 @@
+"""The file as it may be written: what `reader` decodes into before it makes a `model.Topology`.
+
+These structs exist because one thing can be said in several forms (a URL or a list or a mapping; a
+node of one actor or of many), and because the JSON Schema describes the file, not its meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from actors.runtime.options import Forms
+from supervisor.topology.durations import parse_duration, parse_shutdown
+from supervisor.topology.model import Policy, Port, Restart, Supervision, Tls
+
+_NAME_PATTERN = "[a-z][a-z0-9_-]{0,62}"
+_NAMESPACE_PATTERN = "[a-z0-9-]{1,63}"
+_VARIABLE_PATTERN = "[A-Za-z_][A-Za-z0-9_]*"
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=f"^{_NAME_PATTERN}$", extra={"form": "name"})]
+"""What `actors.runtime.address` takes as a role."""
+Namespace: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=f"^{_NAMESPACE_PATTERN}$", extra={"form": "namespace"})
+]
+Variable: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=f"^{_VARIABLE_PATTERN}$", extra={"form": "variable"})
+]
+Options: TypeAlias = dict[str, Any] | None
+"""`options:` with nothing after it is no options."""
+Urls: TypeAlias = Annotated[list[str], msgspec.Meta(min_length=1)]
+Entry: TypeAlias = dict[str, Any]
+"""Of `children`: a SingleForm, GroupForm or SupervisorForm, told apart by its keys."""
+Entries: TypeAlias = Annotated[list[Entry], msgspec.Meta(min_length=1)]
+
+
+def _matching(pattern: str, expected: str) -> Callable[[object], object]:
+    """A form that says what a pattern means; unlike `$`, it allows no line break at the end."""
+
+    def form(value: object) -> object:
+        if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
+            raise ValueError(expected)
+        return value
+
+    return form
+
+
+FORMS: Forms = MappingProxyType(
+    {
+        "duration": parse_duration,
+        "shutdown": parse_shutdown,
+        "name": _matching(
+            _NAME_PATTERN,
+            "a name of lower-case letters, digits, - and _, a letter first, 63 at most",
+        ),
+        "namespace": _matching(
+            _NAMESPACE_PATTERN, "a namespace of lower-case letters, digits and -, 63 at most"
+        ),
+        "variable": _matching(_VARIABLE_PATTERN, "the name of an environment variable"),
+    }
+)
+"""How each type marked with a form is read."""
+
+
+class EtcdForm(msgspec.Struct, frozen=True, kw_only=True):
+    embedded: bool = False
+    port: Port | None = None
+    urls: Urls | None = None
+    user: str | None = None
+    password: str | None = None
+    tls: Tls | None = None
+
+
+class NatsForm(EtcdForm, frozen=True, kw_only=True):
+    token: str | None = None
+    credentials: str | None = None
+
+
+class ActorForm(msgspec.Struct, frozen=True, kw_only=True):
+    actor: str
+    role: Name | None = None
+    """Default: the built-in role. A class of your own needs one."""
+    options: Options = None
+
+
+class NodeForm(Policy, frozen=True, kw_only=True):
+    env: Mapping[Variable, str | int | float] = {}
+    cwd: str = "."
+
+
+class SingleForm(NodeForm, frozen=True, kw_only=True):
+    actor: str
+    name: Name | None = None
+    """Default: the role."""
+    role: Name | None = None
+    """Default: the built-in role, else the name."""
+    options: Options = None
+
+
+class GroupForm(NodeForm, frozen=True, kw_only=True):
+    name: Name
+    actors: Annotated[list[ActorForm], msgspec.Meta(min_length=1)]
+
+
+class SupervisorForm(Supervision, frozen=True, kw_only=True):
+    name: Name
+    restart: Restart = Restart.PERMANENT
+    significant: bool = False
+    children: Entries
+
+
+class RootForm(msgspec.Struct, frozen=True, kw_only=True):
+    namespace: Namespace | None = None
+    nats: str | list[str] | NatsForm = "embedded"
+    etcd: str | list[str] | EtcdForm = "embedded"
+    supervision: Supervision = Supervision()
+    children: Entries
+
+
+ENTRY_FORMS: Mapping[str, type[SingleForm | GroupForm | SupervisorForm]] = MappingProxyType(
+    {
+        "actor": SingleForm,
+        "actors": GroupForm,
+        "children": SupervisorForm,
+    }
+)
+"""By the key that makes an entry what it is."""

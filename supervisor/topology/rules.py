@@ -1,0 +1,85 @@
+"""What must hold between the entries of a topology, beyond the type of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from supervisor.topology.collector import Collector
+from supervisor.topology.entries import Placed
+from supervisor.topology.model import AutoShutdown, Node, Restart, Supervision, Supervisor
+from supervisor.topology.places import Path, show_path
+
+RESERVED_NAMES = frozenset({"nats", "etcd", "supervisor"})
+"""Taken by the processes that the supervisor brings itself."""
+
+
+def check_rules(collector: Collector, root: Supervision, children: list[Placed]) -> None:
+    """Add a problem for every rule that the tree breaks.
+
+    - Names of nodes and supervisors are unique in the file and none is reserved.
+    - No two actors have the same address.
+    - A significant child, as in OTP, is not permanent and has a supervisor that shuts down with it.
+    """
+    _check_names(collector, children)
+    _check_addresses(collector, children)
+    _check_significance(collector, root, children)
+
+
+def _everything(children: list[Placed]) -> Iterator[Placed]:
+    for placed in children:
+        yield placed
+        yield from _everything(placed.below)
+
+
+def _check_names(collector: Collector, children: list[Placed]) -> None:
+    first: dict[str, Path] = {}
+    for path, child, _ in _everything(children):
+        where = (*path, "name")
+        if child.name in RESERVED_NAMES:
+            message = f"expected a name that the supervisor does not use; found '{child.name}'"
+            collector.add(where, message)
+        elif child.name in first:
+            other = _where(collector, first[child.name])
+            collector.add(where, f"expected a unique name; found '{child.name}', also {other}")
+        else:
+            first[child.name] = path
+
+
+def _check_addresses(collector: Collector, children: list[Placed]) -> None:
+    taken: dict[str, list[tuple[range, Path]]] = {}
+    for _, child, _ in _everything(children):
+        if not isinstance(child, Node):
+            continue
+        numbers = range(child.first_instance, child.first_instance + child.replicas)
+        for actor in child.actors:
+            for others, path in taken.get(actor.role, ()):
+                both = range(max(numbers.start, others.start), min(numbers.stop, others.stop))
+                if both:
+                    address = f"{actor.role}/{both.start}"
+                    message = f"expected an address of its own; found {address}, which is also in"
+                    hint = "give first_instance or a role to tell them apart"
+                    collector.add(
+                        (*actor.path, "actor"), f"{message} {_where(collector, path)}: {hint}"
+                    )
+                    break
+            taken.setdefault(actor.role, []).append((numbers, actor.path))
+
+
+def _check_significance(
+    collector: Collector, supervision: Supervision, children: list[Placed]
+) -> None:
+    for path, child, below in children:
+        where = (*path, "significant")
+        if child.significant and child.restart is Restart.PERMANENT:
+            message = "expected restart transient or temporary for a significant child"
+            collector.add(where, f"{message}; found permanent")
+        if child.significant and supervision.auto_shutdown is AutoShutdown.NEVER:
+            message = "expected auto_shutdown any_significant or all_significant above"
+            collector.add(where, f"{message} a significant child; found never")
+        if isinstance(child, Supervisor):
+            _check_significance(collector, child.supervision, below)
+
+
+def _where(collector: Collector, path: Path) -> str:
+    line = collector.document.places[path].value.line
+    return f"{show_path(path)} (line {line})" if line else show_path(path)
