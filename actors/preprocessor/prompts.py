@@ -87,6 +87,11 @@ def _render(prompt: ChatPrompt, tokenizer: Tokenizer) -> str:
             add_generation_prompt=prompt.add_generation_prompt,
             kwargs=msgspec.json.decode(prompt.template_arguments),
         )
+    except msgspec.DecodeError as error:
+        # The ingress checks their shape, not every escape within what it passes on unread.
+        raise Unacceptable(
+            "invalid", f"The messages are not valid JSON: {error}.", "messages"
+        ) from error
     except ChatTemplateError as error:
         text = f"The model's chat template does not accept these messages: {error}"
         raise Unacceptable("invalid", text, "messages") from error

@@ -1,0 +1,138 @@
+"""Bodies of responses that are not streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from actors.ingress.openai.logprobs import ChatLogprobs, CompletionLogprobs
+
+FinishReason = Literal["stop", "length"]
+"""`stop`: an end token or a stop string; `length`: the token limit or a full context."""
+
+
+class _PromptDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of a request; those of several choices added up, the prompt counted once."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: _PromptDetails
+
+    @classmethod
+    def of(cls, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> Usage:
+        """`cached_tokens` are those of the prompt whose KV was reused."""
+        return cls(
+            prompt_tokens,
+            completion_tokens,
+            prompt_tokens + completion_tokens,
+            _PromptDetails(cached_tokens),
+        )
+
+
+class _ChatMessage(msgspec.Struct, frozen=True):
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    index: int
+    message: _ChatMessage
+    finish_reason: FinishReason
+    logprobs: ChatLogprobs | None = None
+
+    @classmethod
+    def of(
+        cls,
+        index: int,
+        text: str,
+        finish_reason: FinishReason,
+        logprobs: ChatLogprobs | None = None,
+    ) -> ChatChoice:
+        return cls(index, _ChatMessage(text), finish_reason, logprobs)
+
+
+class CompletionChoice(msgspec.Struct, frozen=True):
+    index: int
+    text: str
+    finish_reason: FinishReason
+    logprobs: CompletionLogprobs | None = None
+
+
+class _ChatCompletion(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: Sequence[ChatChoice]
+    usage: Usage
+    system_fingerprint: str | None
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class _Completion(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: Sequence[CompletionChoice]
+    usage: Usage
+    system_fingerprint: str | None
+    object: Literal["text_completion"] = "text_completion"
+
+
+class Model(msgspec.Struct, frozen=True):
+    """What GET /v1/models says of one model; `created` in Unix seconds."""
+
+    id: str
+    created: int
+    owned_by: str = "understudy"
+    object: Literal["model"] = "model"
+
+
+class _ModelList(msgspec.Struct, frozen=True):
+    data: Sequence[Model]
+    object: Literal["list"] = "list"
+
+
+def chat_completion(
+    id: str,  # noqa: A002  # the name it has in the body
+    created: int,
+    model: str,
+    choices: Sequence[ChatChoice],
+    usage: Usage,
+    *,
+    system_fingerprint: str | None = None,
+) -> bytes:
+    """The body for POST /v1/chat/completions. `created` in Unix seconds."""
+    return msgspec.json.encode(
+        _ChatCompletion(id, created, model, choices, usage, system_fingerprint)
+    )
+
+
+def completion(
+    id: str,  # noqa: A002  # the name it has in the body
+    created: int,
+    model: str,
+    choices: Sequence[CompletionChoice],
+    usage: Usage,
+    *,
+    system_fingerprint: str | None = None,
+) -> bytes:
+    """The body for POST /v1/completions. `created` in Unix seconds."""
+    return msgspec.json.encode(_Completion(id, created, model, choices, usage, system_fingerprint))
+
+
+def model_list(models: Sequence[Model]) -> bytes:
+    """The body for GET /v1/models."""
+    return msgspec.json.encode(_ModelList(models))
+
+
+def model_object(model: Model) -> bytes:
+    """The body for GET /v1/models/{id}."""
+    return msgspec.json.encode(model)

@@ -1,0 +1,139 @@
+"""Server-sent events of a streamed answer.
+
+All of a chunk but its text is known when the stream begins. So each choice keeps the bytes before
+and after the text, and a token costs one JSON string and two joins.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import msgspec
+
+from actors.ingress.openai.errors import ApiError
+from actors.ingress.openai.logprobs import ChatLogprobs, CompletionLogprobs
+from actors.ingress.openai.responses import FinishReason, Usage
+
+DONE = b"data: [DONE]\n\n"
+"""Ends every stream that was not cut off."""
+
+_DATA = b"data: "
+_END = b"\n\n"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def error_event(error: ApiError) -> bytes:
+    """Tells a client whose answer has begun that it ends here; its status was sent long ago. The
+    official clients raise on it. `DONE` may follow.
+    """
+    return _DATA + error.body() + _END
+
+
+class _Stream(ABC):
+    """The events of one choice. The bytes returned are whole events, ready to be written."""
+
+    _object: str
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002  # the name it has in the body
+        created: int,
+        model: str,
+        *,
+        index: int = 0,
+        include_usage: bool = False,
+        system_fingerprint: str | None = None,
+    ) -> None:
+        """`created` in Unix seconds. With `include_usage` every chunk but the last has a usage of
+        null, as the API promises.
+        """
+        head = _encode(
+            {
+                "id": id,
+                "object": self._object,
+                "created": created,
+                "model": model,
+                "system_fingerprint": system_fingerprint,
+            }
+        )
+        self._event = _DATA + head[:-1] + b',"choices":['
+        self._choice = self._event + b'{"index":%d,' % index
+        self._close = (b'],"usage":null}' if include_usage else b"]}") + _END
+        self._before, self._after = self._around_text(b"null")
+
+    @abstractmethod
+    def _around_text(self, logprobs: bytes) -> tuple[bytes, bytes]:
+        """What goes before and after the JSON string of a content chunk."""
+
+    def content(
+        self, text: str, logprobs: ChatLogprobs | CompletionLogprobs | None = None
+    ) -> bytes:
+        """One chunk of text. Lone surrogates are not text and raise UnicodeEncodeError."""
+        if logprobs is None:
+            return b"".join((self._before, _encode(text), self._after))
+        before, after = self._around_text(_encode(logprobs))
+        return b"".join((before, _encode(text), after))
+
+    @abstractmethod
+    def finish(self, reason: FinishReason) -> bytes:
+        """The choice's last chunk; it has no text."""
+
+    def usage(self, usage: Usage) -> bytes:
+        """The chunk with the counts of the whole request, after the last choice has finished.
+        Only for a request that asked for it.
+        """
+        return b"".join((self._event, b'],"usage":', _encode(usage), b"}", _END))
+
+
+class ChatStream(_Stream):
+    """One choice of a streamed chat completion: `role`, then `content`..., then `finish`."""
+
+    _object = "chat.completion.chunk"
+
+    def _around_text(self, logprobs: bytes) -> tuple[bytes, bytes]:
+        after = b'},"logprobs":' + logprobs + b',"finish_reason":null}' + self._close
+        return self._choice + b'"delta":{"content":', after
+
+    def role(self) -> bytes:
+        """The first chunk: says who speaks, with no text yet."""
+        return b"".join(
+            (
+                self._choice,
+                b'"delta":{"role":"assistant","content":"","refusal":null},',
+                b'"logprobs":null,"finish_reason":null}',
+                self._close,
+            )
+        )
+
+    def finish(self, reason: FinishReason) -> bytes:
+        return b"".join(
+            (
+                self._choice,
+                b'"delta":{},"logprobs":null,"finish_reason":',
+                _encode(reason),
+                b"}",
+                self._close,
+            )
+        )
+
+
+class CompletionStream(_Stream):
+    """One choice of a streamed plain completion: `content`..., then `finish`."""
+
+    _object = "text_completion"
+
+    def _around_text(self, logprobs: bytes) -> tuple[bytes, bytes]:
+        after = b',"logprobs":' + logprobs + b',"finish_reason":null}' + self._close
+        return self._choice + b'"text":', after
+
+    def finish(self, reason: FinishReason) -> bytes:
+        return b"".join(
+            (
+                self._choice,
+                b'"text":"","logprobs":null,"finish_reason":',
+                _encode(reason),
+                b"}",
+                self._close,
+            )
+        )

@@ -1,0 +1,122 @@
+"""A model's tokenizer, and what belongs to it: end tokens, special tokens, chat templates."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import tokenizers
+
+from actors.text.chat_template import ChatTemplates, NoChatTemplate
+from actors.text.detokenizer import ByteDetokenizer, Detokenizer, WindowDetokenizer
+from actors.text.model_files import ModelFiles, TokenizerNotFound, read_model_files
+from actors.text.token_bytes import TokenBytes, spelling_of
+
+TOKEN_ID = np.dtype("<u4")
+"""Token ids travel packed: little-endian, 4 bytes each."""
+
+_NOTHING_HIDDEN: frozenset[int] = frozenset()
+
+
+class Tokenizer:
+    """Text to packed token ids and back. All methods may be called from several threads."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, files: ModelFiles) -> None:
+        # A prompt must be neither cut nor padded, whatever training left in tokenizer.json.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._chat_template_sources = files.chat_templates
+        self.special_tokens = files.special_tokens()
+        """Name to token: `bos_token`, `eos_token` and others the model declares."""
+        self.eos_token_ids = _eos_token_ids(tokenizer, files)
+        """Tokens that end an answer: those of generation_config.json (else config.json), then the
+        tokenizer's own `eos_token`. Empty when nothing names one."""
+        self.vocabulary_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+        """Tokens that have a text. The model's logits may be padded to more."""
+        self._special = frozenset(
+            token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special
+        )
+        spelling = spelling_of(tokenizer)
+        self._shown_bytes = self._all_bytes = None
+        if spelling is not None:
+            self._shown_bytes = TokenBytes(tokenizer, spelling, self._special)
+            self._all_bytes = TokenBytes(tokenizer, spelling, _NOTHING_HIDDEN)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        offline: bool = False,
+    ) -> Tokenizer:
+        """Load from a local directory, or from the Hugging Face Hub when there is none.
+
+        `revision` and `offline` (use only what was fetched before) concern the Hub. Raises
+        TokenizerNotFound, naming what is missing or unreadable. Blocks on disk and network.
+        """
+        files = read_model_files(source, revision=revision, offline=offline)
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(str(files.tokenizer))
+        except Exception as error:
+            # The library raises bare Exception for whatever it cannot parse.
+            raise TokenizerNotFound(
+                os.fspath(source), f"{files.tokenizer.name} is unreadable: {error}"
+            ) from error
+        return cls(tokenizer, files)
+
+    @functools.cached_property
+    def chat_templates(self) -> ChatTemplates:
+        """The model's chat templates, compiled at first use. Raises NoChatTemplate when it has
+        none, ChatTemplateError when one does not compile."""
+        if not self._chat_template_sources:
+            raise NoChatTemplate
+        return ChatTemplates(self._chat_template_sources, self.special_tokens)
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> bytes:
+        """Packed little-endian u32 ids. A rendered chat template has its special tokens already.
+
+        Releases the GIL while it works, so a long text may be encoded in a thread without holding
+        the event loop up. Text that looks like a special token becomes that token. Raises
+        ValueError when the text cannot be UTF-8 (lone surrogates).
+        """
+        # The plain `encode` keeps the GIL; the batch form does not, and the fast one of it skips
+        # the character offsets, which nobody here reads and which cost a third of the time.
+        try:
+            [encoding] = self._tokenizer.encode_batch_fast(
+                [text], add_special_tokens=add_special_tokens
+            )
+        except TypeError as error:  # so says the library of a str that has no UTF-8 form
+            raise ValueError("text with lone surrogates cannot be encoded") from error
+        return np.array(encoding.ids, dtype=TOKEN_ID).tobytes()
+
+    def decode(self, tokens: bytes | Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of a whole sequence, packed or not; see `Detokenizer` for a growing one."""
+        ids = np.frombuffer(tokens, TOKEN_ID).tolist() if isinstance(tokens, bytes) else [*tokens]
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return text
+
+    def detokenizer(self, *, skip_special_tokens: bool = True) -> Detokenizer:
+        """A new stream."""
+        table = self._shown_bytes if skip_special_tokens else self._all_bytes
+        if table is not None:
+            return ByteDetokenizer(table)
+        return WindowDetokenizer(
+            self._tokenizer, self._special if skip_special_tokens else _NOTHING_HIDDEN
+        )
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one token adds to a text, also a special one; may be part of a character. Empty
+        for an id outside the vocabulary."""
+        if self._all_bytes is not None:
+            return self._all_bytes[token]
+        return self.decode([token], skip_special_tokens=False).encode()
+
+
+def _eos_token_ids(tokenizer: tokenizers.Tokenizer, files: ModelFiles) -> tuple[int, ...]:
+    own = tokenizer.token_to_id(files.special_tokens().get("eos_token", ""))
+    named = files.eos_token_ids()
+    return tuple(dict.fromkeys(named if own is None else (*named, own)))
