@@ -1,0 +1,70 @@
+"""What the event loop's side and the engine's thread say to each other.
+
+The thread's queue needs no limit of its own: there is one `Submit` for each place the engine has,
+at most one `Cancel` and one `Release` for each of them, and `Fetched` and `Consumed` answer
+something that was itself bounded.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from actors.engines.base import Info, Output, Request
+from actors.engines.transformers.stream import Stream
+from actors.kv.blocks import Change
+from actors.messages.cache import Load
+
+
+class Submit(NamedTuple):
+    request: Request
+
+
+class Cancel(NamedTuple):
+    id: int
+
+
+class Release(NamedTuple):
+    id: int
+
+
+class Consumed(NamedTuple):
+    """The reader took one step's outputs."""
+
+
+class Stop(NamedTuple):
+    """End the thread after the step it is in."""
+
+
+class Fetched(NamedTuple):
+    """A fetch is over; `error` is empty when the blocks arrived."""
+
+    stream: Stream
+    error: str
+
+
+Command = Submit | Cancel | Release | Consumed | Stop | Fetched
+
+
+class Started(NamedTuple):
+    info: Info
+
+
+class Stepped(NamedTuple):
+    outputs: list[Output]
+    changes: list[Change]
+    load: Load
+    taken: int
+    """Submits seen so far."""
+    expired: list[int]
+    """Prefills whose blocks went because nobody fetched them in time."""
+
+
+class Failed(NamedTuple):
+    error: str
+
+
+class Ended(NamedTuple):
+    """The last report; the thread touches nothing any more."""
+
+
+Report = Started | Stepped | Failed | Ended

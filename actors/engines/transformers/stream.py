@@ -1,0 +1,90 @@
+"""One request on its way: which tokens may come, and when the sequence ends. Pure."""
+
+from __future__ import annotations
+
+from actors.engines.base import Finish, Info, Request
+from actors.engines.transformers.sampler import History
+from actors.engines.transformers.sequence import Sequence, sequence_of, unpack
+from actors.kv.hashing import BYTES_PER_TOKEN
+from actors.kv.transfer import Ticket
+
+
+class Stream:
+    """A request, its sequence, and how far it has come."""
+
+    def __init__(self, request: Request, info: Info, ticket: Ticket | None) -> None:
+        self.request = request
+        self.sampling = request.sampling
+        self.ticket = ticket
+        """Of a decode: where its blocks come from."""
+        self.cached_reported = False
+        first = None if request.handoff is None else request.handoff.first_token
+        self.sequence: Sequence = sequence_of(
+            request.id, request.prompt, block_tokens=info.block_tokens, first_token=first
+        )
+        tokens = self.sequence.tokens
+        self._produced = 0 if first is None else 1
+        self._resumed = request.resumed
+        self._max_context_tokens = info.max_context_tokens
+        model_ends = () if self.sampling.ignore_eos else info.eos_token_ids
+        self._ends = frozenset((*self.sampling.stop_token_ids, *model_ends))
+        self._bannable = sorted(token for token in self._ends if 0 <= token < info.vocabulary)
+        output = len(tokens) - self._produced - self._resumed
+        self.history = History(self.sampling, tokens, tokens[output:])
+
+    @property
+    def banned(self) -> list[int]:
+        """Tokens that must not come yet, for the sake of `min_tokens`."""
+        early = self._resumed + self._produced < self.sampling.min_tokens
+        return self._bannable if early else []
+
+    @property
+    def plain(self) -> bool:
+        """Whether the next token is the model's most likely one, and nothing more is asked."""
+        return (
+            self.sampling.greedy
+            and self.sampling.logprobs is None
+            and not self.sampling.logit_bias
+            and not self.history.wanted
+            and not self.banned
+        )
+
+    def accept(self, token: int) -> tuple[bool, Finish | None]:
+        """Take the next token: whether it belongs to the output, and whether it is the last."""
+        if token in self._ends:
+            return False, Finish.STOP
+        self._produced += 1
+        self.sequence.tokens.append(token)
+        self.history.append(token)
+        if (
+            self._produced >= self.sampling.max_tokens
+            or len(self.sequence.tokens) >= self._max_context_tokens
+        ):
+            return True, Finish.LENGTH
+        return True, None
+
+
+def refusal(request: Request, info: Info) -> str | None:
+    """Why this engine can never run a request; None when it can."""
+    size = len(request.prompt)
+    if size == 0 or size % BYTES_PER_TOKEN:
+        return f"a prompt is one or more tokens of {BYTES_PER_TOKEN} bytes, not {size} bytes"
+    if (request.phase == "decode") != (request.handoff is not None):
+        return "a handoff belongs to the decode phase, and to no other"
+    sampling = request.sampling
+    first = () if request.handoff is None else (request.handoff.first_token,)
+    known = size // BYTES_PER_TOKEN + len(first)
+    if known >= info.max_context_tokens:
+        return f"{known} tokens leave no room in a context of {info.max_context_tokens}"
+    if sampling.max_tokens <= len(first):
+        return f"max_tokens is {sampling.max_tokens}: nothing is left to generate"
+    if not 0 <= request.resumed <= size // BYTES_PER_TOKEN:
+        return f"{request.resumed} resumed tokens are not part of the prompt"
+    largest = max((*unpack(request.prompt), *first, *sampling.logit_bias))
+    smallest = min((*first, *sampling.logit_bias), default=0)
+    if largest >= info.vocabulary or smallest < 0:
+        wrong = largest if largest >= info.vocabulary else smallest
+        return f"token {wrong} is outside of the vocabulary of {info.vocabulary}"
+    if sampling.repetition_penalty <= 0.0:
+        return f"repetition_penalty must be positive, not {sampling.repetition_penalty}"
+    return None

@@ -1,0 +1,213 @@
+"""Pulling over TCP, block after block, straight from one pool into the other.
+
+    puller   → magic, offer, blocks to skip, secret          (28 bytes)
+    exporter → one status byte; when it is GRANTED, the blocks in order, then a status byte again
+
+The last byte is INTACT when the offer stood until everything was sent: the blocks may have been
+withdrawn while they travelled. The secret goes in clear; like the blocks themselves it is meant
+for a network that one trusts.
+
+Threads, not asyncio: the copies would keep a loop busy, and blocking sockets move twice as much
+per second. Both sides are bounded: SERVERS connections are served at a time, the next ones wait
+in the listen queue; a peer that is silent for SILENCE_S is dropped.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+from actors.kv.transfer.errors import (
+    AlreadyUsed,
+    Interrupted,
+    NotOffered,
+    TransferError,
+    Unreachable,
+    Withdrawn,
+)
+from actors.kv.transfer.memory import BlockMemory
+from actors.kv.transfer.offers import OfferTable, claim, stands
+from actors.kv.transfer.ticket import SECRET_BYTES, Endpoint, TcpEndpoint, Ticket
+from actors.kv.transfer.transport import Transport
+
+SERVERS = 4
+BACKLOG = 128
+SILENCE_S = 10.0
+
+_HELLO = struct.Struct(f"<4sII{SECRET_BYTES}s")
+_MAGIC = b"ukv1"
+
+
+class _Status(enum.IntEnum):
+    GRANTED = 1
+    NOT_OFFERED = 2
+    USED = 3
+    INTACT = 4
+    WITHDRAWN = 5
+
+
+class TcpTransport(Transport):
+    """A listening socket with a few threads behind it, and the puller's side."""
+
+    def __init__(self, memory: BlockMemory, offers: OfferTable, host: str) -> None:
+        self._memory = memory
+        self._offers = offers
+        self._sockets = _OpenSockets()
+        self._free_server = threading.Semaphore(SERVERS)
+        self._servers = ThreadPoolExecutor(SERVERS, thread_name_prefix="kv-serve")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family, backlog=BACKLOG)
+        self._endpoint = TcpEndpoint(host, self._listener.getsockname()[1])
+        self._acceptor = threading.Thread(target=self._accept, name="kv-accept", daemon=True)
+        self._acceptor.start()
+
+    @property
+    def endpoint(self) -> TcpEndpoint:
+        return self._endpoint
+
+    def reaches(self, endpoint: Endpoint) -> bool:
+        return isinstance(endpoint, TcpEndpoint)
+
+    def pull(
+        self,
+        ticket: Ticket,
+        endpoint: Endpoint,
+        skip: int,
+        into: BlockMemory,
+        blocks: Sequence[int],
+    ) -> None:
+        assert isinstance(endpoint, TcpEndpoint)
+        try:
+            stream = socket.create_connection((endpoint.host, endpoint.port), SILENCE_S)
+        except OSError as error:
+            raise Unreachable(
+                f"{endpoint.host}:{endpoint.port}, which holds the KV blocks, cannot be reached: "
+                f"{error}"
+            ) from error
+        try:
+            with stream, self._sockets.open(stream):
+                stream.sendall(_HELLO.pack(_MAGIC, ticket.offer, skip, ticket.secret))
+                _raise_for(_status(stream))
+                for block in blocks:
+                    with into.write(block) as view:
+                        _receive(stream, view)
+                _raise_for(_status(stream))
+        except OSError as error:
+            raise Interrupted(f"the stream of KV blocks broke off: {error}") from error
+
+    def close(self) -> None:
+        # Waking `accept` needs a shutdown; closing alone would leave it asleep.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._sockets.close()
+        self._free_server.release()
+        self._acceptor.join()
+        self._servers.shutdown()
+
+    def _accept(self) -> None:
+        while True:
+            self._free_server.acquire()
+            try:
+                stream, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            self._servers.submit(self._serve, stream)
+
+    def _serve(self, stream: socket.socket) -> None:
+        # A puller that goes away or speaks another protocol is its own loss; it sees the
+        # connection end.
+        try:
+            with suppress(OSError, Interrupted), stream, self._sockets.open(stream):
+                stream.settimeout(SILENCE_S)
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                hello = bytearray(_HELLO.size)
+                _receive(stream, memoryview(hello))
+                magic, place, skip, secret = _HELLO.unpack(hello)
+                if magic == _MAGIC:
+                    self._grant(stream, place, skip, secret)
+        finally:
+            self._free_server.release()
+
+    def _grant(self, stream: socket.socket, place: int, skip: int, secret: bytes) -> None:
+        # A description of its own, as the lock behind `claim` needs.
+        table = os.open(f"/proc/self/fd/{self._offers.fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            blocks = self._offers.blocks(place)[skip:]
+            try:
+                claim(table, place, secret)
+            except NotOffered:
+                stream.sendall(bytes([_Status.NOT_OFFERED]))
+                return
+            except AlreadyUsed:
+                stream.sendall(bytes([_Status.USED]))
+                return
+            stream.sendall(bytes([_Status.GRANTED]))
+            for block in blocks:
+                stream.sendall(self._memory.read(block))
+            whole = stands(table, place, secret)
+            stream.sendall(bytes([_Status.INTACT if whole else _Status.WITHDRAWN]))
+        finally:
+            os.close(table)
+
+
+class _OpenSockets:
+    """Streams that another thread may have to wake, by shutting them down."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._streams: set[socket.socket] = set()
+        self._closed = False
+
+    @contextmanager
+    def open(self, stream: socket.socket) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise Interrupted("this engine is closing")
+            self._streams.add(stream)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._streams.discard(stream)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for stream in self._streams:
+                with suppress(OSError):
+                    stream.shutdown(socket.SHUT_RDWR)
+
+
+def _receive(stream: socket.socket, view: memoryview) -> None:
+    while view:
+        count = stream.recv_into(view)
+        if count == 0:
+            raise Interrupted("the stream of KV blocks ended early")
+        view = view[count:]
+
+
+def _status(stream: socket.socket) -> int:
+    byte = bytearray(1)
+    _receive(stream, memoryview(byte))
+    return byte[0]
+
+
+def _raise_for(status: int) -> None:
+    match status:
+        case _Status.GRANTED | _Status.INTACT:
+            return
+        case _Status.NOT_OFFERED:
+            raise NotOffered
+        case _Status.USED:
+            raise AlreadyUsed
+        case _Status.WITHDRAWN:
+            raise Withdrawn
+        case _:
+            raise TransferError(f"the exporter answered {status}, which means nothing here")
