@@ -1,0 +1,169 @@
+"""One run of one leaf of the tree: its process, its log, and what it says over its link."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from actors.runtime.link import Beat, DrainOrder, Failing, Link, Prepared, Said
+from supervisor import logfiles
+from supervisor.exits import Asked, reason_of
+from supervisor.follow import Follower
+from supervisor.launchers.local import Exit, LocalProcess
+from supervisor.layout import Layout
+from supervisor.plan import Recipe
+from supervisor.private import write_private
+from supervisor.tree import Reason
+
+
+class Child:
+    """Spawned by `start`, over when `on_exit` is called, which happens exactly once after it."""
+
+    def __init__(
+        self,
+        name: str,
+        run: int,
+        recipe: Recipe,
+        layout: Layout,
+        *,
+        on_ready: Callable[[Child], None],
+        on_exit: Callable[[Child, Reason], None],
+    ) -> None:
+        self.id = name
+        self.run = run
+        self.recipe = recipe
+        self.log = layout.log(name)
+        self.started_at = 0.0
+        """Loop time of the spawn."""
+        self.incarnations: dict[str, int] = {}
+        self.meta: dict[str, msgspec.Raw] = {}
+        self.beat: Beat | None = None
+        self.beat_at = 0.0
+        self.process: LocalProcess | None = None
+        self._spec_file = layout.node_spec(name)
+        self._on_ready = on_ready
+        self._on_exit = on_exit
+        self._asked = Asked.NOTHING
+        self._failing = ""
+        self._link: Link | None = None
+        self._follower: Follower | None = None
+        self._log_offset = 0
+
+    @property
+    def is_server(self) -> bool:
+        return self.recipe.node is None
+
+    def start(self, above: Mapping[str, int]) -> None:
+        """Spawn it. `above` has the last incarnation known of each actor name.
+
+        Raises OSError when the process cannot be started; then nothing is left to clean up.
+        """
+        self._log_offset = logfiles.rotate(self.log)
+        if self.recipe.node is not None:
+            actors = tuple(
+                msgspec.structs.replace(actor, above=above.get(f"{actor.role}/{actor.instance}", 0))
+                for actor in self.recipe.node.actors
+            )
+            spec = msgspec.structs.replace(self.recipe.node, run=self.run, actors=actors)
+            # It holds the secrets of NATS and etcd.
+            write_private(self._spec_file, msgspec.json.encode(spec))
+        if self.recipe.ready_mark is not None:
+            self.log.touch(0o600)
+            self._follower = Follower(self.log, self._log_offset, self._on_log_line)
+        self.started_at = asyncio.get_running_loop().time()
+        try:
+            self.process = LocalProcess.spawn(
+                self.recipe.argv,
+                env=self.recipe.env,
+                cwd=Path(self.recipe.cwd),
+                log=self.log,
+                on_exit=self._exited,
+            )
+        except OSError:
+            self._stop_following()
+            raise
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Ask a node to finish its work and leave. Without a link the order is lost, and the
+        polite stop follows when the time for draining is over."""
+        self._ask(Asked.TO_LEAVE)
+        if self._link is not None:
+            self._link.say(DrainOrder())
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self._ask(Asked.TO_LEAVE)
+        if self.process is not None:
+            self.process.send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, its whole process group."""
+        self._ask(Asked.NO_MORE)
+        if self.process is not None:
+            self.process.kill()
+
+    def _ask(self, what: Asked) -> None:
+        self._asked = max(self._asked, what)
+
+    @property
+    def asked(self) -> bool:
+        """Whether it has been told to end."""
+        return self._asked is not Asked.NOTHING
+
+    # -- its link --------------------------------------------------------------------------------
+
+    def linked(self, link: Link) -> None:
+        """The node has connected, perhaps again."""
+        self._link = link
+
+    def unlinked(self, link: Link) -> None:
+        """A connection of the node has ended, perhaps an old one."""
+        if self._link is link:
+            self._link = None
+
+    def hear(self, note: Said) -> None:
+        """The node has said something."""
+        match note:
+            case Prepared(incarnations, meta):
+                self.incarnations, self.meta = incarnations, meta
+                self._on_ready(self)
+            case Beat():
+                self.beat, self.beat_at = note, asyncio.get_running_loop().time()
+            case Failing(reason):
+                self._failing = reason
+            case _:
+                pass  # a second Hello, or an order that is ours to give
+
+    # -- its process -----------------------------------------------------------------------------
+
+    def tail(self) -> tuple[str, ...]:
+        """The last lines that this run has written."""
+        return logfiles.tail(self.log, self._log_offset)
+
+    def _on_log_line(self, line: bytes) -> None:
+        assert self.recipe.ready_mark is not None, "only servers' logs are followed"
+        if self.recipe.ready_mark in line:
+            self._stop_following()
+            self._on_ready(self)
+
+    def _stop_following(self) -> None:
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
+
+    def _exited(self, ending: Exit) -> None:
+        self._stop_following()
+        reason = reason_of(
+            ending,
+            asked=self._asked,
+            said=self._failing,
+            tail=self.tail(),
+            node=not self.is_server,
+        )
+        self._on_exit(self, reason)

@@ -1,0 +1,183 @@
+"""The commands that are answered by a running supervisor: `status`, `down`, `restart`, `events`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from actors.runtime.pids import is_alive
+from supervisor.calls import (
+    Accepted,
+    AnyAnswer,
+    Call,
+    Denied,
+    Down,
+    Events,
+    GetStatus,
+    Restart,
+    Status,
+)
+from supervisor.cli.arguments import Options
+from supervisor.cli.main import EXIT_NOT_RUNNING
+from supervisor.cli.targets import NoTargetError, choose
+from supervisor.console.paint import Paint, wants_colours
+from supervisor.console.status import render_status
+from supervisor.runstate import read_holder
+
+EXIT_DENIED = 1
+ANSWER_TIMEOUT_S = 10.0
+
+
+class Unreachable(Exception):
+    """A supervisor holds the namespace but does not answer: it is just starting or ending."""
+
+
+def status(options: Options, environ: Mapping[str, str]) -> int:
+    """Show the tree."""
+    answer = _ask(options, environ, GetStatus())
+    if not isinstance(answer, Status):
+        return _refused(answer)
+    if options.as_json:
+        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
+    else:
+        paint = Paint(colours=wants_colours(sys.stdout, environ))
+        print(render_status(answer, paint, time.time()))
+    return 0
+
+
+def restart(options: Options, environ: Mapping[str, str]) -> int:
+    """Restart one child; return when it is ready."""
+    assert options.child is not None, "the parser requires it"
+    answer = _ask(options, environ, Restart(id=options.child), timeout_s=None)
+    if not isinstance(answer, Accepted):
+        return _refused(answer)
+    print(f"{options.child} is ready again")
+    return 0
+
+
+def events(options: Options, environ: Mapping[str, str]) -> int:
+    """Print events until the supervisor ends."""
+    try:
+        with _connect(choose(options, environ).socket) as lines:
+            lines.send(Events(), timeout_s=None)
+            next(lines, None)
+            for line in lines:
+                print(line.decode(), flush=True)
+    except (NoTargetError, Unreachable) as error:
+        return _not_running(error)
+    return 0
+
+
+def down(options: Options, environ: Mapping[str, str]) -> int:
+    """Stop a supervisor; return when its process has ended."""
+    try:
+        layout = choose(options, environ)
+    except NoTargetError as error:
+        return _not_running(error)
+    holder = read_holder(layout.lock)
+    if holder is not None and is_alive(holder.pid, holder.pid_started):
+        with contextlib.suppress(ProcessLookupError), _pidfd(holder.pid) as pidfd:
+            try:
+                _call(layout.socket, Down(force=options.force), ANSWER_TIMEOUT_S)
+            except Unreachable:
+                # It does not listen before it has checked its topology, but it takes signals.
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            select.select([pidfd], [], [])
+    print(f"{layout.state.name} is down")
+    return 0
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    pidfd = os.pidfd_open(pid)
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)
+
+
+def _ask(
+    options: Options,
+    environ: Mapping[str, str],
+    call: Call,
+    timeout_s: float | None = ANSWER_TIMEOUT_S,
+) -> AnyAnswer | Exception:
+    try:
+        return _call(choose(options, environ).socket, call, timeout_s)
+    except (NoTargetError, Unreachable) as error:
+        return error
+
+
+def _call(path: Path, call: Call, timeout_s: float | None) -> AnyAnswer:
+    with _connect(path) as lines:
+        lines.send(call, timeout_s=timeout_s)
+        line = next(lines, None)
+    if line is None:
+        raise Unreachable("the supervisor ended before it answered")
+    answer: AnyAnswer = msgspec.json.decode(line, type=AnyAnswer)
+    return answer
+
+
+class _Lines(Iterator[bytes]):
+    """A connection, line by line."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._file = connection.makefile("rb")
+
+    def send(self, call: Call, *, timeout_s: float | None) -> None:
+        self._connection.settimeout(timeout_s)
+        self._connection.sendall(msgspec.json.encode(call) + b"\n")
+
+    def __next__(self) -> bytes:
+        try:
+            line = self._file.readline()
+        except ConnectionError:
+            line = b""
+        except TimeoutError:
+            raise Unreachable("the supervisor does not answer") from None
+        if not line:
+            raise StopIteration
+        return line.rstrip(b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextlib.contextmanager
+def _connect(path: Path) -> Iterator[_Lines]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_TIMEOUT_S)
+        try:
+            connection.connect(str(path))
+        except OSError as error:
+            raise Unreachable(
+                f"the supervisor does not listen on {path} (yet, or any more): {error.strerror}"
+            ) from None
+        lines = _Lines(connection)
+        try:
+            yield lines
+        finally:
+            lines.close()
+
+
+def _refused(answer: AnyAnswer | Exception) -> int:
+    if isinstance(answer, Exception):
+        return _not_running(answer)
+    why = answer.why if isinstance(answer, Denied) else "an answer of another kind"
+    print(f"supervise: {why}", file=sys.stderr)
+    return EXIT_DENIED
+
+
+def _not_running(error: Exception) -> int:
+    print(f"supervise: {error}", file=sys.stderr)
+    return EXIT_NOT_RUNNING

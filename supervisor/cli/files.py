@@ -1,0 +1,56 @@
+"""The commands that need no supervisor: `check`, `schema`, `version`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+from supervisor.cli.arguments import Options
+from supervisor.cli.main import EXIT_USAGE
+from supervisor.topology import Overrides, Reading, TopologyError, check_options, read, render
+from supervisor.topology import schema as describe
+
+
+def read_topology(options: Options, environ: Mapping[str, str]) -> Reading | None:
+    """Read the file with its overrides; None when that printed what is wrong."""
+    assert options.file is not None, "these commands have a file"
+    overrides = Overrides(sets=tuple(options.sets), port=options.port, namespace=options.namespace)
+    try:
+        return read(options.file, environ=environ, overrides=overrides)
+    except TopologyError as error:
+        print(render(error), file=sys.stderr)
+        return None
+
+
+def check(options: Options, environ: Mapping[str, str]) -> int:
+    """Say all that is wrong with a topology, its actors' options included."""
+    reading = read_topology(options, environ)
+    if reading is None:
+        return EXIT_USAGE
+    try:
+        asyncio.run(check_options(reading))
+    except TopologyError as error:
+        print(render(error), file=sys.stderr)
+        return EXIT_USAGE
+    count = sum(1 for _ in reading.topology.node_instances())
+    nodes = "1 node" if count == 1 else f"{count} nodes"
+    print(f"{options.file}: valid; namespace {reading.topology.namespace}, {nodes}")
+    return 0
+
+
+def schema(_options: Options, _environ: Mapping[str, str]) -> int:
+    """Print the JSON Schema of topology files."""
+    described = asyncio.run(describe(Path.cwd()))
+    print(msgspec.json.format(msgspec.json.encode(described)).decode())
+    return 0
+
+
+def version(_options: Options, _environ: Mapping[str, str]) -> int:
+    """Print the version."""
+    print(f"understudy {metadata.version('understudy')}")
+    return 0

@@ -1,0 +1,184 @@
+"""The supervisor's Unix socket: its nodes' links, and calls from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from actors.runtime.link import LINE_LIMIT, Hello, Link, decode
+from supervisor.calls import Accepted, Answer, AnyCall, Denied, Down, Events, GetStatus, Restart
+from supervisor.child import Child
+from supervisor.events import Event
+
+EVENTS_LIMIT = 1000
+"""Events that may wait for a slow reader; one more and it is disconnected."""
+
+log = structlog.get_logger("control")
+_call_decoder = msgspec.json.Decoder(AnyCall)
+
+
+class _FirstLine(msgspec.Struct, frozen=True):
+    note: str | None = None
+    call: str | None = None
+
+
+class Owner(Protocol):
+    """What the socket needs of the supervisor behind it."""
+
+    def find(self, hello: Hello) -> Child | None:
+        """The child whose process is calling; None when it is none of ours."""
+        ...
+
+    def status(self) -> Answer: ...
+
+    def stop(self, *, force: bool) -> None: ...
+
+    async def restart(self, child: str) -> Answer: ...
+
+
+class Subscription:
+    """What one reader has still to be told. None at the end."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[Event | None] = asyncio.Queue(EVENTS_LIMIT + 1)
+        self.open = True
+
+    def tell(self, event: Event) -> None:
+        if not self.open:
+            return
+        if self._waiting.qsize() >= EVENTS_LIMIT:
+            self.end()
+        else:
+            self._waiting.put_nowait(event)
+
+    def end(self) -> None:
+        if self.open:
+            self.open = False
+            self._waiting.put_nowait(None)
+
+    async def next(self) -> Event | None:
+        return await self._waiting.get()
+
+
+class Control:
+    """Listens from `start` to `close`."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self._path = path
+        self._owner = owner
+        self._server: asyncio.Server | None = None
+        self._handling: set[asyncio.Task[None]] = set()
+        self._subscriptions: set[Subscription] = set()
+
+    async def start(self) -> None:
+        """Listen. Whoever holds the namespace's lock owns the path: an old socket is removed."""
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(
+            self._accept, str(self._path), limit=LINE_LIMIT
+        )
+        self._path.chmod(0o600)
+
+    def tell(self, event: Event) -> None:
+        """Pass an event on to everybody who listens."""
+        for subscription in self._subscriptions:
+            subscription.tell(event)
+
+    async def close(self) -> None:
+        """Tell the listeners what is left, disconnect everybody, remove the socket."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._path.unlink(missing_ok=True)
+        for subscription in list(self._subscriptions):
+            subscription.end()
+        listeners = [task for task in self._handling if task.get_name() == "events"]
+        if listeners:
+            # A reader that does not read must not hold up our end.
+            await asyncio.wait(listeners, timeout=1.0)
+        for task in list(self._handling):
+            task.cancel()
+        await asyncio.gather(*self._handling, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a connection is handled by a task"
+        self._handling.add(task)
+        try:
+            await self._handle(reader, writer)
+        except ConnectionError:
+            pass  # the other end has gone, as a reader of events may at any time
+        except (ValueError, msgspec.MsgspecError) as error:
+            # ValueError: a line longer than the limit.
+            log.warning("connection_dropped", error=str(error))
+        except asyncio.CancelledError:
+            pass  # only `close` cancels, and this is the task's end anyway
+        finally:
+            self._handling.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        if not line:
+            return
+        first = msgspec.json.decode(line, type=_FirstLine)
+        if first.note is not None:
+            hello = decode(line)
+            child = self._owner.find(hello) if isinstance(hello, Hello) else None
+            if child is None:
+                log.warning("stranger_refused", said=first.note)
+                return
+            await _listen(child, Link(reader, writer))
+            return
+        try:
+            call = _call_decoder.decode(line)
+        except msgspec.ValidationError as error:
+            await _say(writer, Denied(why=f"not understood: {error}"))
+            return
+        await self._answer(call, writer)
+
+    async def _answer(self, call: AnyCall, writer: asyncio.StreamWriter) -> None:
+        match call:
+            case GetStatus():
+                await _say(writer, self._owner.status())
+            case Down(force=force):
+                await _say(writer, Accepted())
+                self._owner.stop(force=force)
+            case Restart(id=child):
+                await _say(writer, await self._owner.restart(child))
+            case Events():
+                await self._tell_events(writer)
+
+    async def _tell_events(self, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a connection is handled by a task"
+        task.set_name("events")
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
+        try:
+            await _say(writer, Accepted())
+            while (event := await subscription.next()) is not None:
+                await _say(writer, event)
+        finally:
+            self._subscriptions.discard(subscription)
+
+
+async def _listen(child: Child, link: Link) -> None:
+    child.linked(link)
+    try:
+        while (note := await link.hear()) is not None:
+            child.hear(note)
+    finally:
+        child.unlinked(link)
+
+
+async def _say(writer: asyncio.StreamWriter, what: msgspec.Struct) -> None:
+    writer.write(msgspec.json.encode(what) + b"\n")
+    await writer.drain()

@@ -1,0 +1,152 @@
+"""What a supervisor tells about itself: reasons in words, and the status of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from supervisor import tree
+from supervisor.calls import ActorStatus, ChildRow, Status
+from supervisor.child import Child
+from supervisor.layout import Layout
+from supervisor.plan import Plan, Recipe
+from supervisor.runstate import Holder
+from supervisor.tree.reason import AUTO_SHUTDOWN, FAILED_TO_START, MAX_INTENSITY
+
+_WORDS = {
+    MAX_INTENSITY: "failed too often",
+    FAILED_TO_START: "could not start",
+    AUTO_SHUTDOWN: "ended, and everything else with it",
+}
+
+
+class _Published(msgspec.Struct, frozen=True):
+    """What is told of an actor's `meta`, whatever else it holds."""
+
+    url: str | None = None
+    model: str | None = None
+
+
+def describe(reason: tree.Reason) -> str:
+    """A reason in one line, outermost cause first: for people, not for deciding."""
+    parts: list[str] = []
+    current: tree.Reason | None = reason
+    while current is not None:
+        text = _WORDS.get(current.detail, current.detail) or current.kind.value.replace("_", " ")
+        if current.detail in _WORDS:
+            text = f"{current.child} {text}"
+        parts.append(text)
+        current = current.cause
+    return ": ".join(parts)
+
+
+def culprit(reason: tree.Reason) -> str:
+    """The child whose end brought this about, however deep in the tree; empty when there is
+    none."""
+    child = ""
+    current: tree.Reason | None = reason
+    while current is not None:
+        child = current.child or child
+        current = current.cause
+    return child
+
+
+def urls_and_models(children: Iterable[Child]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Every `url` and every `model` that actors publish, each once, in order."""
+    published = [_published(meta) for child in children for meta in child.meta.values()]
+    urls = dict.fromkeys(item.url for item in published if item.url)
+    models = dict.fromkeys(item.model for item in published if item.model)
+    return tuple(urls), tuple(models)
+
+
+def make_status(
+    plan: Plan,
+    holder: Holder,
+    layout: Layout,
+    nodes: Sequence[tree.ChildStatus],
+    children: Mapping[str, Child],
+    now: float,
+) -> Status:
+    """The answer to `supervise status`. No secret is in it."""
+    urls, models = urls_and_models(children.values())
+    specs = dict(_leaves(plan.tree))
+    return Status(
+        namespace=plan.namespace,
+        topology=holder.topology,
+        pid=holder.pid,
+        since=holder.since,
+        state=nodes[0].state.value,
+        nats=plan.nats.urls,
+        etcd=plan.etcd.urls,
+        urls=urls,
+        models=models,
+        children=tuple(
+            _row(node, specs.get(node.id), children.get(node.id), layout, now) for node in nodes
+        ),
+    )
+
+
+def _row(
+    node: tree.ChildStatus,
+    recipe: Recipe | None,
+    child: Child | None,
+    layout: Layout,
+    now: float,
+) -> ChildRow:
+    row = ChildRow(
+        id=node.id,
+        supervisor=node.supervisor,
+        is_supervisor=node.is_supervisor,
+        state=node.state.value,
+        run=node.run,
+        restarts=node.restarts,
+        uptime_s=now - node.since if node.state is tree.State.RUNNING else None,
+        last_exit=None if node.last_exit is None else describe(node.last_exit),
+        next_retry_s=None if node.next_retry is None else max(0.0, node.next_retry - now),
+        log=None if node.is_supervisor else str(layout.log(node.id)),
+        actors=() if recipe is None else _actors(recipe, child),
+    )
+    if child is None or child.process is None:
+        return row
+    return msgspec.structs.replace(
+        row,
+        pid=child.process.pid,
+        beat_age_s=None if child.beat is None else now - child.beat_at,
+        lag_s=None if child.beat is None else child.beat.lag_s,
+    )
+
+
+def _actors(recipe: Recipe, child: Child | None) -> tuple[ActorStatus, ...]:
+    if recipe.node is None:
+        return ()
+    found = []
+    for actor in recipe.node.actors:
+        name = f"{actor.role}/{actor.instance}"
+        meta = None if child is None else child.meta.get(name)
+        published = _Published() if meta is None else _published(meta)
+        found.append(
+            ActorStatus(
+                role=actor.role,
+                instance=actor.instance,
+                incarnation=None if child is None else child.incarnations.get(name),
+                url=published.url,
+                model=published.model,
+            )
+        )
+    return tuple(found)
+
+
+def _published(meta: msgspec.Raw) -> _Published:
+    try:
+        return msgspec.json.decode(meta, type=_Published)
+    except msgspec.MsgspecError:
+        return _Published()  # an actor may publish what it likes
+
+
+def _leaves(spec: tree.Spec) -> Iterable[tuple[str, Recipe]]:
+    if isinstance(spec, tree.ChildSpec):
+        yield spec.id, spec.data
+    else:
+        for child in spec.children:
+            yield from _leaves(child)

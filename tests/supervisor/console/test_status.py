@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from supervisor.calls import ActorStatus, ChildRow, Status
+from supervisor.console.paint import Paint
+from supervisor.console.status import render_status
+
+
+def row(name: str, supervisor: str, **facts: Any) -> ChildRow:
+    base = ChildRow(
+        id=name, supervisor=supervisor, is_supervisor=False, state="running", run=1, restarts=0
+    )
+    return msgspec.structs.replace(base, **facts)
+
+
+STATUS = Status(
+    namespace="blue",
+    topology="/t/blue.yaml",
+    pid=42,
+    since=1000.0,
+    state="running",
+    nats=("nats://127.0.0.1:4222",),
+    etcd=("http://127.0.0.1:2379",),
+    urls=("http://127.0.0.1:8080",),
+    models=("capitals",),
+    children=(
+        row("supervisor", "", is_supervisor=True),
+        row("supervisor/plane", "supervisor", is_supervisor=True),
+        row("nats", "supervisor/plane", pid=1, uptime_s=5.0),
+        row("etcd", "supervisor/plane", state="restarting", next_retry_s=0.5, restarts=2),
+        row(
+            "context/0",
+            "supervisor",
+            pid=3,
+            uptime_s=5.0,
+            beat_age_s=20.0,
+            restarts=1,
+            last_exit="boom",
+            actors=(ActorStatus(role="context", instance=0, incarnation=17),),
+        ),
+        row(
+            "front/0",
+            "supervisor",
+            pid=4,
+            uptime_s=5.0,
+            actors=(
+                ActorStatus(role="ingress", instance=0, incarnation=5),
+                ActorStatus(role="router", instance=0, incarnation=None),
+            ),
+        ),
+    ),
+)
+
+
+def test_the_tree_is_drawn_with_what_matters_of_each_child() -> None:
+    lines = render_status(STATUS, Paint(colours=False), now=1065.0).splitlines()
+
+    assert lines == [
+        "blue  running  up 1 min 5 s  pid 42  /t/blue.yaml",
+        "├─ plane      running",
+        "│  ├─ nats    running  pid 1  up 5.00 s",
+        "│  └─ etcd    restarting  next try in 0.50 s  2 restarts",
+        "├─ context/0  running  pid 3  up 5.00 s  silent for 20 s  1 restart  #17  last exit: boom",
+        "└─ front/0    running  pid 4  up 5.00 s  ingress/0#5  router/0",
+        "nats nats://127.0.0.1:4222   etcd http://127.0.0.1:2379",
+        "listening on http://127.0.0.1:8080",
+        "serving model capitals",
+    ]
+
+
+def test_colours_change_nothing_but_the_colours() -> None:
+    plain = render_status(STATUS, Paint(colours=False), now=1065.0)
+    painted = render_status(STATUS, Paint(colours=True), now=1065.0)
+
+    assert painted != plain
+    for code in (0, 1, 2, 31, 32, 33):
+        painted = painted.replace(f"\x1b[{code}m", "")
+    assert painted == plain
