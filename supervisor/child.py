@@ -1,4 +1,8 @@
-"""One run of one leaf of the tree: its process, its log, and what it says over its link."""
+"""One run of one leaf of the tree: its process, its log, and what it says over its link.
+
+How a process comes about is the run's own affair: it is spawned, or forked by a zygote, which
+takes a moment in which there is no process yet. Orders of that moment are carried out after it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from supervisor import logfiles
 from supervisor.exits import Asked, reason_of
 from supervisor.follow import Follower
 from supervisor.launchers.local import Exit, LocalProcess
+from supervisor.launchers.zygote import Image, Zygote
 from supervisor.layout import Layout
 from supervisor.plan import Recipe
 from supervisor.private import write_private
@@ -30,6 +35,7 @@ class Child:
         recipe: Recipe,
         layout: Layout,
         *,
+        on_process: Callable[[Child], None],
         on_ready: Callable[[Child], None],
         on_exit: Callable[[Child, Reason], None],
     ) -> None:
@@ -44,7 +50,10 @@ class Child:
         self.beat: Beat | None = None
         self.beat_at = 0.0
         self.process: LocalProcess | None = None
+        self.zygote: Zygote | None = None
+        """Set when this child is one."""
         self._spec_file = layout.node_spec(name)
+        self._on_process = on_process
         self._on_ready = on_ready
         self._on_exit = on_exit
         self._asked = Asked.NOTHING
@@ -57,8 +66,9 @@ class Child:
     def is_server(self) -> bool:
         return self.recipe.node is None
 
-    def start(self, above: Mapping[str, int]) -> None:
-        """Spawn it. `above` has the last incarnation known of each actor name.
+    def start(self, above: Mapping[str, int], zygote: Zygote | None = None) -> None:
+        """Start it, by forking the zygote if one is given. `above` has the last incarnation known
+        of each actor name.
 
         Raises OSError when the process cannot be started; then nothing is left to clean up.
         """
@@ -76,16 +86,57 @@ class Child:
             self._follower = Follower(self.log, self._log_offset, self._on_log_line)
         self.started_at = asyncio.get_running_loop().time()
         try:
-            self.process = LocalProcess.spawn(
-                self.recipe.argv,
-                env=self.recipe.env,
-                cwd=Path(self.recipe.cwd),
-                log=self.log,
-                on_exit=self._exited,
-            )
+            if self.recipe.image is not None:
+                self._start_zygote(self.recipe.image)
+            elif zygote is None:
+                self._spawn()
+            else:
+                cwd = Path(self.recipe.cwd)
+                zygote.fork(self._spec_file, self.log, cwd, self.recipe.own_env, self._forked)
         except OSError:
             self._stop_following()
             raise
+
+    def _start_zygote(self, image: Image) -> None:
+        self.zygote = Zygote(
+            image,
+            env=self.recipe.env,
+            cwd=Path(self.recipe.cwd),
+            log_file=self.log,
+            on_exit=self._exited,
+        )
+        self.process = self.zygote.process
+        # It takes orders from the start; what is asked for early waits for the imports.
+        asyncio.get_running_loop().call_soon(self._on_ready, self)
+
+    def _spawn(self) -> None:
+        self.process = LocalProcess.spawn(
+            self.recipe.argv,
+            env=self.recipe.env,
+            cwd=Path(self.recipe.cwd),
+            log=self.log,
+            on_exit=self._exited,
+        )
+
+    def _forked(self, outcome: int | str) -> None:
+        """The zygote has answered: with a pid, or with why not."""
+        if self._asked is not Asked.NOTHING and isinstance(outcome, str):
+            self._exited(Exit(signal=signal.SIGTERM))
+            return
+        try:
+            if isinstance(outcome, int):
+                self.process = LocalProcess(outcome, on_exit=self._exited)
+            else:
+                self._spawn()
+        except OSError as error:
+            self._failing = f"cannot be started: {error}"
+            self._exited(Exit())
+            return
+        self._on_process(self)
+        if self._asked is Asked.NO_MORE:
+            self.kill()
+        elif self._asked is Asked.TO_LEAVE:
+            self.stop()
 
     # -- orders ----------------------------------------------------------------------------------
 

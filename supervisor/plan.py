@@ -1,7 +1,8 @@
 """From a topology to what is run: a tree of specs, and for each leaf how to start it.
 
     supervisor                 the file's own supervision settings
-    ├── supervisor/plane       the embedded servers, if any
+    ├── supervisor/plane       the embedded servers, if any, and the zygotes
+    │   ├── zygote/worker, ...  see `launchers.zygote`
     │   ├── nats
     │   └── etcd
     └── the file's children    a node with N replicas is N children: context/0, context/1
@@ -15,6 +16,8 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -22,6 +25,7 @@ from actors.runtime.process import ActorSpec, NodeSpec
 from actors.runtime.registry.etcd import EtcdSettings
 from actors.runtime.transport.nats import NatsSettings, TlsFiles
 from supervisor import services, tree
+from supervisor.launchers.zygote import Image, images_of
 from supervisor.layout import Layout
 from supervisor.topology import (
     Backoff,
@@ -41,6 +45,15 @@ SERVER_SHUTDOWN_S = 5.0
 PLANE_INTENSITY = 30
 """Generous: actors live through an outage of either server, so there is no use in giving up."""
 PLANE_PERIOD_S = 60.0
+ZYGOTE_ENVIRONMENT = MappingProxyType({"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1"})
+"""A library that starts threads when it is imported could not be forked."""
+NODE_VARIABLE = "UNDERSTUDY_NODE"
+"""In the environment of every node and of what it starts: whose it is."""
+FORKABLE_VARIABLES = frozenset({"CUDA_VISIBLE_DEVICES"})
+"""Environment a node may have of its own and still be forked: read when it is used. Others are
+read when a library is loaded, which a zygote has done already."""
+COLD_ENGINES = frozenset({"tensorrt_llm"})
+"""Engines that must not be forked (MPI, CUDA)."""
 SERVER_BACKOFF = tree.Backoff(initial_s=0.1, max_s=2.0)
 
 
@@ -54,6 +67,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Of a server, see `services.Server`. A node says over its link that it is ready."""
     node: NodeSpec | None = None
     """What goes into a node's file, but for `run` and `above`, which each start has its own of."""
+    own_env: dict[str, str] = {}
+    """The part of `env` that is this node's alone."""
+    zygote: str | None = None
+    """The child that can fork this node; None starts it in a process of its own."""
+    image: Image | None = None
+    """Set for a zygote: what it preloads."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +114,9 @@ def make_plan(
         etcd = etcd_settings(topology.etcd)
     nodes = _Nodes(topology, layout, environ, nats, etcd, log_level)
     children = nodes.specs(topology.children)
-    if servers:
-        children = (_plane(servers, layout, environ), *children)
+    zygotes = nodes.zygotes(topology.base_dir)
+    if servers or zygotes:
+        children = (_plane(servers, zygotes, layout, environ), *children)
     return Plan(
         namespace=topology.namespace,
         topology=topology.path,
@@ -134,7 +154,10 @@ def _tls(tls: Tls | None) -> TlsFiles | None:
 
 
 def _plane(
-    servers: list[services.Server], layout: Layout, environ: Mapping[str, str]
+    servers: list[services.Server],
+    zygotes: list[tree.ChildSpec],
+    layout: Layout,
+    environ: Mapping[str, str],
 ) -> tree.SupervisorSpec:
     env = services.server_environment(environ)
     return tree.SupervisorSpec(
@@ -142,17 +165,24 @@ def _plane(
         strategy=tree.Strategy.ONE_FOR_ONE,
         intensity=PLANE_INTENSITY,
         period_s=PLANE_PERIOD_S,
-        children=tuple(
-            tree.ChildSpec(
-                id=server.name,
-                shutdown_s=SERVER_SHUTDOWN_S,
-                start_deadline_s=SERVER_START_DEADLINE_S,
-                backoff=SERVER_BACKOFF,
-                data=Recipe(
-                    argv=server.argv, env=env, cwd=str(layout.state), ready_mark=server.ready_mark
-                ),
-            )
-            for server in servers
+        children=(
+            # The zygotes first: they import while the servers start.
+            *zygotes,
+            *(
+                tree.ChildSpec(
+                    id=server.name,
+                    shutdown_s=SERVER_SHUTDOWN_S,
+                    start_deadline_s=SERVER_START_DEADLINE_S,
+                    backoff=SERVER_BACKOFF,
+                    data=Recipe(
+                        argv=server.argv,
+                        env=env,
+                        cwd=str(layout.state),
+                        ready_mark=server.ready_mark,
+                    ),
+                )
+                for server in servers
+            ),
         ),
     )
 
@@ -175,6 +205,24 @@ class _Nodes:
         self._nats = nats
         self._etcd = etcd
         self._log_level = log_level
+        self._images: list[tuple[str, tuple[ActorSpec, ...]]] = []
+
+    def zygotes(self, base_dir: Path) -> list[tree.ChildSpec]:
+        """A zygote for each image that the nodes made so far want."""
+        return [
+            tree.ChildSpec(
+                id=image.name,
+                shutdown_s=SERVER_SHUTDOWN_S,
+                backoff=SERVER_BACKOFF,
+                data=Recipe(
+                    argv=(),
+                    env={**self._environ, **ZYGOTE_ENVIRONMENT},
+                    cwd=str(self._layout.state),
+                    image=image,
+                ),
+            )
+            for image in images_of(self._images, base_dir)
+        ]
 
     def specs(self, children: tuple[Child, ...]) -> tuple[tree.Spec, ...]:
         specs: list[tree.Spec] = []
@@ -229,12 +277,36 @@ class _Nodes:
         # -P: the process puts the topology's directory on the path itself; its working directory
         # is for data, and a file there must not hide a module.
         argv = (sys.executable, "-P", "-m", "actors.runtime.process")
+        own_env = {NODE_VARIABLE: instance.name, **instance.node.env}
+        zygote = _zygote_of(instance)
+        if zygote is not None:
+            self._images.append((zygote, spec.actors))
         return Recipe(
             argv=(*argv, str(self._layout.node_spec(instance.name))),
-            env={**self._environ, "PYTHONUNBUFFERED": "1", **instance.node.env},
+            env={**self._environ, "PYTHONUNBUFFERED": "1", **own_env},
+            own_env=own_env,
             cwd=instance.node.cwd,
             node=spec,
+            zygote=zygote,
         )
+
+
+def _zygote_of(instance: NodeInstance) -> str | None:
+    """Which zygote can fork the node, if any can."""
+    node = instance.node
+    if not node.fork or not node.env.keys() <= FORKABLE_VARIABLES:
+        return None
+    modules = {actor.class_path.partition(":")[0] for actor in instance.actors}
+    if any(_may_not_fork(actor.options) for actor in instance.actors):
+        return None
+    if not all(module.startswith("actors.") for module in modules):
+        return "zygote/own"
+    return "zygote/worker" if "actors.worker.actor" in modules else "zygote/light"
+
+
+def _may_not_fork(options: dict[str, Any]) -> bool:
+    engine = options.get("engine")
+    return isinstance(engine, dict) and engine.get("kind") in COLD_ENGINES
 
 
 def _backoff(backoff: Backoff) -> tree.Backoff:

@@ -20,10 +20,12 @@ from supervisor.calls import Accepted, Answer, Denied, Status
 from supervisor.child import Child
 from supervisor.control import Control
 from supervisor.departures import Departures
+from supervisor.launchers.zygote import Zygote, become_subreaper
 from supervisor.layout import Layout
 from supervisor.plan import ROOT, Plan
 from supervisor.report import culprit, describe, make_status, urls_and_models
 from supervisor.runstate import Holder, RunningChild, RunState, write_run_state
+from supervisor.strays import Strays
 
 NATS = "nats"
 log = structlog.get_logger("supervisor")
@@ -41,6 +43,7 @@ class Supervisor:
         self._holder = holder
         self._tree = tree.Tree(plan.tree, seed=holder.pid)
         self._control = Control(layout.socket, self)
+        self._strays = Strays(self._known_pids)
         self._departures = Departures(plan.namespace, plan.nats)
         self._listeners = [*listeners, self._control.tell]
         self._children: dict[str, Child] = {}
@@ -64,6 +67,9 @@ class Supervisor:
 
         Raises OSError when the socket cannot be opened. Cancelled, it kills every child first.
         """
+        # What a zygote forks is ours, and so is what a dead node leaves behind.
+        become_subreaper()
+        self._strays.open()
         await self._control.start()
         if not self._is_embedded(NATS):
             self._departures.open()
@@ -78,6 +84,7 @@ class Supervisor:
                 raise
             return self._conclude(gone)
         finally:
+            self._strays.close()
             await self._departures.wait_closed()
             await self._control.close()
             self._layout.run.unlink(missing_ok=True)
@@ -136,9 +143,7 @@ class Supervisor:
                     self._execute(action)
         finally:
             self._stepping = False
-        if self._changed:
-            self._changed = False
-            self._save()
+        self._save_if_changed()
 
     def _execute(self, action: tree.Action) -> None:
         match action:
@@ -189,17 +194,34 @@ class Supervisor:
 
     def _start(self, name: str, run: int, spec: tree.ChildSpec) -> None:
         child = Child(
-            name, run, spec.data, self._layout, on_ready=self._ready, on_exit=self._exited
+            name,
+            run,
+            spec.data,
+            self._layout,
+            on_process=self._born,
+            on_ready=self._ready,
+            on_exit=self._exited,
         )
         try:
-            child.start(self._above)
+            child.start(self._above, self._zygote_for(child))
         except OSError as error:
             self._over(child, tree.Reason(tree.Kind.ABNORMAL, f"cannot be started: {error}"))
             return
-        assert child.process is not None, "it has just been started"
         self._children[name] = child
+        if child.process is not None:
+            self._born(child)
+
+    def _zygote_for(self, child: Child) -> Zygote | None:
+        name = child.recipe.zygote
+        parent = None if name is None else self._children.get(name)
+        return None if parent is None else parent.zygote
+
+    def _born(self, child: Child) -> None:
+        assert child.process is not None, "it has just been started"
         self._changed = True
-        self._tell(events.ChildStarting(id=name, run=run, pid=child.process.pid))
+        self._tell(events.ChildStarting(id=child.id, run=child.run, pid=child.process.pid))
+        if not self._stepping:
+            self._save_if_changed()
 
     def _ready(self, child: Child) -> None:
         # A node says so again after reconnecting.
@@ -272,19 +294,30 @@ class Supervisor:
         self._tell(stopped)
         return stopped
 
+    def _save_if_changed(self) -> None:
+        if self._changed:
+            self._changed = False
+            self._save()
+
     def _save(self) -> None:
         order = [status.id for status in self._tree.status()]
         running = sorted(self._children.values(), key=lambda child: order.index(child.id))
         state = RunState(
             supervisor=self._holder,
             ports=self._plan.ports,
-            children=tuple(_running(child) for child in running),
+            children=tuple(_running(child) for child in running if child.process is not None),
         )
         try:
             write_run_state(self._layout.run, state)
         except OSError as error:
             # A full disk is no reason to stop looking after what runs.
             log.error("run_state_not_written", error=str(error))  # noqa: TRY400 - no traceback
+
+    def _known_pids(self) -> set[int] | None:
+        children = self._children.values()
+        if any(child.zygote is not None and child.zygote.forking for child in children):
+            return None
+        return {child.process.pid for child in children if child.process is not None}
 
     def _is_embedded(self, server: str) -> bool:
         return server in self._plan.ports

@@ -21,13 +21,14 @@ What the runtime promises:
   promised across senders.
 - A handler that raises ends the actor and its node; the supervisor decides what comes next. To
   answer "no" and live on, raise `Declined`.
-- At the end messages still queued are refused: an asker gets `Refused`, a teller a `Returned`.
+- At the end messages still queued are refused: an asker gets `NoSuchActor`, a teller a `Returned`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import types
 import typing
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -115,6 +116,13 @@ class Actor:
         self.address = Address(role, instance)
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    @classmethod
+    def preload(cls, options: Any, base_dir: Path) -> None:
+        """Import what an actor with these options will need; paths in them are relative to
+        `base_dir`. Runs in a process that is forked later, perhaps many times: start no thread,
+        open nothing, touch no device."""
+        del options, base_dir
+
     # -- hooks ---------------------------------------------------------------------------------
 
     async def starting(self) -> None:
@@ -139,6 +147,14 @@ class Actor:
         reads to tell busy from stuck."""
         return 0, False
 
+    def patience_s(self) -> float:
+        """How long one unit of `progress` may honestly take, in seconds; 0 for no opinion."""
+        return 0.0
+
+    def gauges(self) -> dict[str, float]:
+        """Numbers an operator wants to see live, by name: rates, depths, shares."""
+        return {}
+
     # -- speaking ------------------------------------------------------------------------------
 
     def tell(self, target: Address | str, message: Message) -> Address:
@@ -160,8 +176,9 @@ class Actor:
     ) -> T:
         """Send and wait for the answer, read as `reply`.
 
-        Raises NoSuchActor, Refused, RemoteError (each: see the errors), or AskTimeout, which
-        alone leaves open whether the message was handled.
+        Raises NoSuchActor, Refused, RemoteError (each: see the errors), ProtocolError when the
+        answer is no `reply`, or AskTimeout, which alone leaves open whether the message was
+        handled.
         """
         return await self.node.ask(target, message, reply=reply, timeout_s=timeout_s)
 
@@ -225,9 +242,11 @@ class Actor:
 def handlers_of(actor: type[Actor]) -> list[Handler]:
     """The handlers of an actor class, its bases' included.
 
-    Raises TypeError for a handler whose parameter is not annotated with a Message type.
+    Raises TypeError for a handler whose parameter is not annotated with a Message type or a union
+    of them, and for a type that two methods handle.
     """
     found: list[Handler] = []
+    takers: dict[type[Message], str] = {}
     for name, method in inspect.getmembers(actor, inspect.isfunction):
         concurrent = getattr(method, _MARK, None)
         if concurrent is None:
@@ -235,11 +254,18 @@ def handlers_of(actor: type[Actor]) -> list[Handler]:
         parameters = list(inspect.signature(method).parameters)[1:]
         hints = typing.get_type_hints(method)
         annotation = hints.get(parameters[0]) if len(parameters) == 1 else None
-        types = typing.get_args(annotation) or (annotation,)
-        if not all(isinstance(item, type) and issubclass(item, Message) for item in types):
+        is_union = typing.get_origin(annotation) in {typing.Union, types.UnionType}
+        kinds = typing.get_args(annotation) if is_union else (annotation,)
+        if not all(isinstance(kind, type) and issubclass(kind, Message) for kind in kinds):
             raise TypeError(
                 f"{actor.__qualname__}.{name}: a handler takes one parameter annotated with a "
                 f"Message type, not {annotation!r}"
             )
-        found.append(Handler(name, typing.cast("tuple[type[Message], ...]", types), concurrent))
+        for kind in kinds:
+            other = takers.setdefault(kind, name)
+            if other != name:
+                raise TypeError(
+                    f"{actor.__qualname__}: both {other} and {name} handle {kind.__name__}"
+                )
+        found.append(Handler(name, typing.cast("tuple[type[Message], ...]", kinds), concurrent))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any, ClassVar
 
 from actors.engines.base import Engine, Info, RequestRefused
@@ -14,7 +15,7 @@ from actors.runtime.actor import Actor, Down, Returned, handler
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
 from actors.runtime.message import Message
-from actors.worker.engines import engine_name, make_engine, model_source
+from actors.worker.engines import engine_name, make_engine, preload_engine, tokenizer_source
 from actors.worker.jobs import Jobs, Work, failure
 from actors.worker.options import WorkerOptions
 
@@ -35,10 +36,16 @@ class Worker(Actor):
         super().__init__(*arguments)
         self._engine: Engine = make_engine(self.options.engine, self.node.base_dir)
         self._info: Info | None = None
+        self._started_at = self.clock.wall()
         self._jobs = Jobs()
+        self._tokens = 0
         self._ingresses: set[Address] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @classmethod
+    def preload(cls, options: WorkerOptions, base_dir: Path) -> None:
+        preload_engine(options.engine, base_dir)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -54,21 +61,29 @@ class Worker(Actor):
 
     def meta(self) -> WorkerCard:
         engine, info = self.options.engine, self._info
-        source = model_source(engine, self.node.base_dir)
         return WorkerCard(
             model=self.options.model or engine.model,
-            tokenizer=(self.options.tokenizer and str(self.path(self.options.tokenizer))) or source,
+            tokenizer=tokenizer_source(self.options, self.node.base_dir),
             duty=self.duty,
             engine=engine_name(engine),
             max_context_tokens=0 if info is None else info.max_context_tokens,
             block_tokens=0 if info is None else info.block_tokens,
             blocks_total=0 if info is None else info.blocks_total,
             max_running=0 if info is None else info.max_running,
-            started_at=self.clock.wall(),
+            started_at=self._started_at,
         )
 
     def progress(self) -> tuple[int, bool]:
         return self._engine.progress, self._engine.busy
+
+    def gauges(self) -> dict[str, float]:
+        load = self._engine.load()
+        return {
+            "running": load.running,
+            "waiting": load.waiting,
+            "kv_used": load.blocks_used / load.blocks_total if load.blocks_total else 0.0,
+            "tokens": self._tokens,
+        }
 
     # -- work ----------------------------------------------------------------------------------
 
@@ -128,6 +143,7 @@ class Worker(Actor):
             if job is not None:
                 self._jobs.drop(job)
             self._refuse(work, str(error))
+            self._note_idle()
             return
         self._idle.clear()
         if work.key.ingress not in self._ingresses:
@@ -154,6 +170,7 @@ class Worker(Actor):
         async for outputs in self._engine.steps():
             step = self._jobs.step(outputs, self.address)
             for ingress, chunks in step.frames.items():
+                self._tokens += sum(len(chunk.tokens) for chunk in chunks)
                 self._send_frame(ingress, chunks)
             for generation, decode in step.decodes:
                 if not self._tell(generation, decode):

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.engines.base import Engine
 from actors.engines.simulated.options import SimulatedOptions
-from actors.worker.options import EngineOptions
+from actors.worker.options import EngineOptions, WorkerOptions
 
 
 def make_engine(options: EngineOptions, base_dir: Path) -> Engine:
@@ -24,11 +24,20 @@ def make_engine(options: EngineOptions, base_dir: Path) -> Engine:
 
 
 def model_source(options: EngineOptions, base_dir: Path) -> str:
-    """Where the model (of a simulated engine: the tokenizer) is loaded from.
-
-    A directory is meant relative to the topology file and wins over a hub id of the same name.
-    """
+    """Where the model (of a simulated engine: the tokenizer) is loaded from."""
     named = options.tokenizer or "" if isinstance(options, SimulatedOptions) else options.model
+    return _located(named, base_dir)
+
+
+def tokenizer_source(options: WorkerOptions, base_dir: Path) -> str:
+    """Where the tokenizer is loaded from."""
+    if options.tokenizer:
+        return _located(options.tokenizer, base_dir)
+    return model_source(options.engine, base_dir)
+
+
+def _located(named: str, base_dir: Path) -> str:
+    """A directory is meant relative to the topology file and wins over a hub id of its name."""
     directory = base_dir / named
     return str(directory.resolve()) if named and directory.is_dir() else named
 
@@ -36,3 +45,13 @@ def model_source(options: EngineOptions, base_dir: Path) -> str:
 def engine_name(options: EngineOptions) -> str:
     """What the topology calls the engine's kind."""
     return str(type(options).__struct_config__.tag)
+
+
+def preload_engine(options: EngineOptions, base_dir: Path) -> None:
+    """Import what the engine needs, and nothing more than that."""
+    if isinstance(options, SimulatedOptions):
+        import actors.engines.simulated.engine  # noqa: F401, PLC0415 - see the module
+    else:
+        from actors.engines.transformers.preload import preload  # noqa: PLC0415 - see the module
+
+        preload(model_source(options, base_dir))

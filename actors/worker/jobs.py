@@ -27,6 +27,8 @@ class Job(msgspec.Struct):
     work: Work
     sent: int
     """Tokens of this epoch that the ingress has been sent, here or by the context worker."""
+    handed_off: bool = False
+    """A prefill that is done; what is left of it are blocks that wait for `Fetched`."""
 
     @property
     def key(self) -> RequestKey:
@@ -95,6 +97,11 @@ class Jobs:
 
     def _take(self, job: Job, output: Output, me: Address, step: Step) -> None:
         work, key = job.work, job.key
+        if job.handed_off:
+            # Nobody fetched the blocks in time. The attempt itself went on elsewhere, and another
+            # end of it from here would be one too many.
+            self.drop(job)
+            return
         if output.fetched and isinstance(work, Decode):
             step.fetched.append((work.context, Fetched(key)))
         if output.tokens or output.finish is not None:
@@ -112,6 +119,7 @@ class Jobs:
             step.frames.setdefault(key.ingress, []).append(chunk)
             job.sent += len(output.tokens)
         if output.handoff is not None and isinstance(work, Prefill):
+            job.handed_off = True
             step.decodes.append((work.generation, _decode(work, output.handoff, me)))
         if output.finish is not None:
             if output.finish is Finish.ERROR and isinstance(work, Decode) and not output.fetched:

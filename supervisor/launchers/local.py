@@ -85,7 +85,13 @@ class LocalProcess:
             )
         finally:
             os.close(output)
-        process = cls(popen.pid, on_exit=on_exit)
+        try:
+            process = cls(popen.pid, on_exit=on_exit)
+        except OSError:
+            # Too many open files, say: a process that nobody watches must not stay.
+            popen.kill()
+            popen.wait()
+            raise
         # Held until the end: a Popen that is dropped earlier would reap the process itself.
         process._popen = popen
         return process

@@ -112,6 +112,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_s: ShutdownSeconds = msgspec.field(default=5.0, name="shutdown")
     """From asking the process to end to killing it. 0 kills at once (`brutal_kill`); inf never."""
     backoff: Backoff = Backoff()
+    fork: bool = True
+    """Start by forking a process that has the imports done, where that is possible. Say false for
+    code of your own that cannot be forked after being imported."""
     max_failures: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Consecutive failures after which this child alone is given up. None: never, failures count
     towards the supervisor's intensity and escalate, as in OTP."""
