@@ -92,6 +92,7 @@ class Child:
                 self._spawn()
             else:
                 cwd = Path(self.recipe.cwd)
+                cwd.stat()  # a fork could only die of what a spawn would have raised
                 zygote.fork(self._spec_file, self.log, cwd, self.recipe.own_env, self._forked)
         except OSError:
             self._stop_following()

@@ -162,7 +162,7 @@ def _become(order: Fork) -> NoReturn:
 
 
 def serve(arguments: list[str] | None = None) -> int:
-    """Run a zygote on the file descriptor named; return the exit code."""
+    """Run a zygote on the file descriptor named, until the end; return the code of a wrong call."""
     argv = sys.argv[1:] if arguments is None else arguments
     if len(argv) != 1 or not argv[0].isdecimal():
         print(__doc__, file=sys.stderr)
@@ -170,7 +170,8 @@ def serve(arguments: list[str] | None = None) -> int:
     # Ctrl-C is for the supervisor, and SIGTERM ends a process that holds nothing at once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Zygote(socket.socket(fileno=int(argv[0]))).serve()
-    return 0
+    # At once: there is nothing to tidy up, and everything imported would be torn down.
+    os._exit(0)
 
 
 if __name__ == "__main__":

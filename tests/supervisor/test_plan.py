@@ -62,7 +62,7 @@ def test_the_tree_has_the_servers_first_and_can_be_run(tmp_path: Path) -> None:
     assert [child.id for child in root.children] == [PLANE, "worker/4", "worker/5", "team"]
     plane = root.children[0]
     assert isinstance(plane, SupervisorSpec)
-    assert [child.id for child in plane.children] == ["nats", "etcd"]
+    assert [child.id for child in plane.children] == ["zygote/own", "nats", "etcd"]
 
 
 def test_a_replica_is_a_child_with_its_own_instance_number(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_servers_of_one_s_own_are_not_started(tmp_path: Path) -> None:
         "etcd: ['http://e:2379', 'http://f:2379']\n"
     )
     plan = plan_of(tmp_path, text)
-    recipe = recipe_of(plan.tree.children[0])
+    recipe = recipe_of(plan.tree.children[1])
 
-    assert [child.id for child in plan.tree.children] == ["worker/4", "worker/5", "team"]
+    assert [child.id for child in plan.tree.children] == [PLANE, "worker/4", "worker/5", "team"]
     assert plan.ports == {}
     assert recipe.node is not None
     nats = recipe.node.nats

@@ -85,7 +85,14 @@ def test_status_lists_every_child_and_actor(hello: Live) -> None:
     status = hello.status()
 
     rows = {row.id: row for row in status.children}
-    assert list(rows) == ["supervisor", "supervisor/plane", "nats", "etcd", "hello/0"]
+    assert list(rows) == [
+        "supervisor",
+        "supervisor/plane",
+        "zygote/own",
+        "nats",
+        "etcd",
+        "hello/0",
+    ]
     assert {row.state for row in rows.values()} == {"running"}
     assert status.pid == hello.process.pid
     assert rows["hello/0"].pid is not None
@@ -112,7 +119,7 @@ def test_the_actor_of_the_example_answers_over_nats(hello: Live) -> None:
     assert asyncio.run(ask()).startswith("Good evening, Ada!")
 
 
-@pytest.mark.parametrize("child", ["hello/0", "nats", "etcd"])
+@pytest.mark.parametrize("child", ["hello/0", "nats", "etcd", "zygote/own"])
 def test_a_killed_child_is_back_with_another_pid(hello: Live, child: str) -> None:
     before = hello.child(child)
     assert before.pid is not None
@@ -222,7 +229,7 @@ def test_the_run_state_names_every_process(hello: Live) -> None:
     assert state is not None
     assert state.supervisor.pid == hello.process.pid
     assert {child.name: child.pid for child in state.children} == {
-        name: hello.pid(name) for name in ("nats", "etcd", "hello/0")
+        name: hello.pid(name) for name in ("zygote/own", "nats", "etcd", "hello/0")
     }
     assert set(state.ports) == {"nats", "etcd"}
 
@@ -249,7 +256,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     ended = [line["child"] for line in live.journal if line["event"] == "child_ended"]
-    assert ended == ["hello/0", "etcd", "nats"]
+    assert ended == ["hello/0", "etcd", "nats", "zygote/own"]
     assert not [line for line in live.journal if line["level"] in {"warning", "error"}]
 
 
@@ -325,7 +332,7 @@ def test_events_are_streamed_until_the_end(tmp_path: Path) -> None:
 
             told = [msgspec.json.decode(line)["event"] for line in lines]
             lines.close()
-    assert told == ["Stopping", "ChildEnded", "ChildEnded", "ChildEnded", "Stopped"]
+    assert told == ["Stopping", *["ChildEnded"] * 4, "Stopped"]
 
 
 def test_a_wrong_option_is_shown_at_its_place_and_nothing_is_started(tmp_path: Path) -> None:
@@ -435,7 +442,7 @@ def test_servers_that_run_elsewhere_are_used_and_not_started(hello: Live, tmp_pa
 
         rows = [row.id for row in live.status().children]
 
-        assert rows == ["supervisor", "hello/0"]
+        assert rows == ["supervisor", "supervisor/plane", "zygote/own", "hello/0"]
         assert live.status().nats == spec.nats.urls
     assert hello.status().state == "running"
 
