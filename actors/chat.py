@@ -25,7 +25,7 @@ from actors.messages.sampling import Sampling
 from actors.text.chat_template import ChatTemplateError
 from actors.text.model_files import TokenizerNotFound
 from actors.text.tokenizer import Tokenizer
-from actors.worker.engines import make_engine, model_source
+from actors.worker.engines import make_engine, tokenizer_source
 from actors.worker.options import WorkerOptions
 
 T = TypeVar("T")
@@ -54,6 +54,7 @@ class Conversation:
     def __init__(self, engine: Engine, info: Info, tokenizer: Tokenizer) -> None:
         self.settings = Settings()
         self._engine = engine
+        self._steps = engine.steps()  # one for all answers: it is for one consumer
         self._info = info
         self._tokenizer = tokenizer
         self._messages: list[dict[str, str]] = []
@@ -67,27 +68,25 @@ class Conversation:
 
         A cancelled answer stays in the conversation as far as it came.
         """
-        self._messages.append({"role": "user", "content": text})
-        prompt = self._fitting_prompt()
+        prompt = self._fitting_prompt({"role": "user", "content": text})
         if prompt is None:
-            self._messages.pop()
             return "that is longer than the model's context"
         self._requests += 1
         pieces: list[str] = []
+        self._engine.submit(Request(self._requests, prompt, self._sampling()))
+        self._messages.append({"role": "user", "content": text})
         try:
-            error = await self._generate(prompt, pieces, write)
+            return await self._generate(pieces, write)
         finally:
             self._messages.append({"role": "assistant", "content": "".join(pieces)})
-        return error
 
     def cancel(self) -> None:
         """End the answer under way."""
         self._engine.cancel(self._requests)
 
-    async def _generate(self, prompt: bytes, pieces: list[str], write: Write) -> str | None:
+    async def _generate(self, pieces: list[str], write: Write) -> str | None:
         detokenizer = self._tokenizer.detokenizer()
-        self._engine.submit(Request(self._requests, prompt, self._sampling()))
-        async for outputs in self._engine.steps():
+        async for outputs in self._steps:
             for output in outputs:
                 if output.id != self._requests:
                     continue
@@ -102,14 +101,14 @@ class Conversation:
                     return None
         return "the engine has stopped"
 
-    def _fitting_prompt(self) -> bytes | None:
+    def _fitting_prompt(self, question: dict[str, str]) -> bytes | None:
         """The conversation as tokens; the oldest turns go when it outgrows the context."""
         while True:
-            text = self._tokenizer.chat_templates.render(self._messages)
+            text = self._tokenizer.chat_templates.render([*self._messages, question])
             prompt = self._tokenizer.encode(text, add_special_tokens=False)
             if count_tokens(prompt) < self._info.max_context_tokens:
                 return prompt
-            if len(self._messages) < 3:
+            if not self._messages:
                 return None
             del self._messages[:2]
 
@@ -155,9 +154,8 @@ def chat(options: WorkerOptions, base_dir: Path) -> int:
     try:
         print(f"Loading {name} ...", file=sys.stderr, flush=True)
         engine = make_engine(options.engine, base_dir)
-        source = options.tokenizer or model_source(options.engine, base_dir)
         try:
-            tokenizer = Tokenizer.load(source)
+            tokenizer = Tokenizer.load(tokenizer_source(options, base_dir))
             info = background.run(engine.start(), interrupted=lambda: None)
         except (EngineError, TokenizerNotFound) as error:
             print(f"{name} cannot be loaded: {error}", file=sys.stderr)

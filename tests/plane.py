@@ -60,6 +60,24 @@ class Server:
         assert self._process is not None
         self._process.send_signal(number)
 
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Paused by SIGSTOP, as a machine that hangs: connections stay, nothing answers."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Dead for the duration, and started again on the same port and data."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
     def kill(self) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -73,6 +91,7 @@ class Plane:
     """Both servers, and how to reach them."""
 
     def __init__(self, directory: Path) -> None:
+        self.etcd_directory = directory / "etcd"
         scripts = Path(sysconfig.get_path("scripts"))
         nats_port, client_port, peer_port = free_port(), free_port(), free_port()
         self.nats_settings = NatsSettings(
@@ -92,7 +111,7 @@ class Plane:
         self.etcd = Server(
             [
                 str(scripts / "etcd"),
-                *("--data-dir", str(directory / "etcd")),
+                *("--data-dir", str(self.etcd_directory)),
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--initial-cluster", f"default={peer}"),

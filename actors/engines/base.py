@@ -160,6 +160,12 @@ class Engine(ABC):
         stuck. See `busy`."""
 
     @property
+    def patience_s(self) -> float:
+        """How long the step under way may honestly take before `progress` grows; 0 for no
+        opinion. An engine whose steps depend on the hardware says what it has measured."""
+        return 0.0
+
+    @property
     @abstractmethod
     def busy(self) -> bool:
         """Whether there is work, so that `progress` ought to grow."""

@@ -79,6 +79,9 @@ class Ingress(Actor):
     def progress(self) -> tuple[int, bool]:
         return self._finished, False
 
+    def gauges(self) -> dict[str, float]:
+        return {"open": len(self._exchanges), "requests": self._finished}
+
     # -- requests, called by the HTTP server ---------------------------------------------------
 
     async def tokenizer_of(self, model: str) -> Tokenizer:
@@ -241,6 +244,7 @@ class Ingress(Actor):
             epoch=session.epoch,
         )
         choice.exchange.fail(error)
+        self._forget(choice)
 
     def _submit(self, choice: Choice, action: life.Submit) -> None:
         key = RequestKey(self.address, choice.number, action.epoch)

@@ -127,12 +127,14 @@ class HttpServer:
         return await self._answer(request, "completion", parse_completion(body))
 
     async def _read(self, request: web.Request) -> bytes:
-        """The whole body. Raises ApiError when it is too large or too slow."""
+        """The whole body. Raises ApiError when it is too large, too slow or badly encoded."""
         try:
             async with asyncio.timeout(self._options.body_timeout_s):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise errors.body_too_large(self._options.max_body_bytes) from None
+        except web.RequestPayloadError as error:
+            raise errors.invalid_json(f"the body cannot be read ({error}).") from error
         except TimeoutError:
             raise errors.timeout_before_start(self._options.body_timeout_s) from None
 
@@ -201,10 +203,11 @@ class HttpServer:
             await exchange.ended.wait()
             usage = None if exchange.error is not None else exchange.usage(prompts)
             sink.end(usage, exchange.error)
-            await response.write_eof()
-            return response
         finally:
             self._ingress.close(exchange)
+        # Waits for the client to read; by now that holds up nothing but its own connection.
+        await response.write_eof()
+        return response
 
     def _work(
         self, asked: ChatRequest | CompletionRequest

@@ -29,7 +29,7 @@ MAX_EARLY_CHUNKS = 256
 """Chunks kept while one before them is missing; more count as a gap."""
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long to wait, and how often to try."""
 
     attempts: int = 6

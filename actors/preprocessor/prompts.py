@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from actors.messages.assign import Why
 from actors.messages.cards import WorkerCard
-from actors.messages.key import BYTES_PER_TOKEN, count_tokens
+from actors.messages.key import count_tokens
 from actors.messages.route import Route
 from actors.messages.submit import ChatPrompt, Submit, TextPrompt, TokenPrompt
-from actors.text.chat_template import ChatTemplateError
-from actors.text.tokenizer import Tokenizer
+from actors.text.chat_template import ChatTemplateError, join_text_parts
+from actors.text.tokenizer import TOKEN_ID, Tokenizer
 
 
 class Unacceptable(Exception):
@@ -82,13 +83,14 @@ def _encode(tokenizer: Tokenizer, text: str, *, special: bool, param: str) -> by
 def _render(prompt: ChatPrompt, tokenizer: Tokenizer) -> str:
     try:
         return tokenizer.chat_templates.render(
-            msgspec.json.decode(prompt.messages),
+            join_text_parts(msgspec.json.decode(prompt.messages)),
             tools=msgspec.json.decode(prompt.tools),
             add_generation_prompt=prompt.add_generation_prompt,
             kwargs=msgspec.json.decode(prompt.template_arguments),
         )
-    except msgspec.DecodeError as error:
-        # The ingress checks their shape, not every escape within what it passes on unread.
+    except (msgspec.DecodeError, RecursionError) as error:
+        # The ingress checks their shape, not every escape within what it passes on unread; and
+        # what is nested just deeply enough for its stack may be too deep for this one.
         raise Unacceptable(
             "invalid", f"The messages are not valid JSON: {error}.", "messages"
         ) from error
@@ -99,11 +101,10 @@ def _render(prompt: ChatPrompt, tokenizer: Tokenizer) -> str:
 
 def _checked(tokens: bytes, tokenizer: Tokenizer) -> bytes:
     limit = tokenizer.vocabulary_size
-    for start in range(0, len(tokens), BYTES_PER_TOKEN):
-        token = int.from_bytes(tokens[start : start + BYTES_PER_TOKEN], "little")
-        if token >= limit:
-            text = f"Token id {token} is outside the model's vocabulary of {limit}."
-            raise Unacceptable("invalid", text, "prompt")
+    highest = int(np.frombuffer(tokens, TOKEN_ID).max(initial=0))
+    if highest >= limit:
+        text = f"Token id {highest} is outside the model's vocabulary of {limit}."
+        raise Unacceptable("invalid", text, "prompt")
     return tokens
 
 

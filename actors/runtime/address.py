@@ -8,6 +8,8 @@ import msgspec
 
 ANY_INCARNATION = 0
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+# No more digits than a 64-bit number has: an incarnation travels as one.
+_ADDRESS = re.compile(rf"({_NAME.pattern})(?:/([0-9]{{1,18}}))?(?:#([0-9]{{1,18}}))?")
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
@@ -39,14 +41,11 @@ class Address(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False
 
         Raises ValueError when the text is none of these.
         """
-        name, _, incarnation = text.partition("#")
-        role, _, instance = name.partition("/")
-        if not is_role_name(role):
+        match = _ADDRESS.fullmatch(text)
+        if match is None:
             raise ValueError(f"not an actor address: {text!r} (expected role/instance)")
-        try:
-            return cls(role, int(instance or "0"), int(incarnation or "0"))
-        except ValueError:
-            raise ValueError(f"not an actor address: {text!r} (expected role/instance)") from None
+        role, instance, incarnation = match.groups()
+        return cls(role, int(instance or "0"), int(incarnation or "0"))
 
 
 def is_role_name(text: str) -> bool:

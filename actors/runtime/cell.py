@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from actors.runtime.actor import Actor, Down, Joined, Returned, handlers_of
-from actors.runtime.errors import Declined, ProtocolError
+from actors.runtime.errors import UNREADABLE, Declined, ProtocolError
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.message import Fault, Frame, Message, split
 
@@ -33,6 +33,9 @@ Answer = Callable[[object], None]
 class Envelope(NamedTuple):
     message: Message
     answer: Answer | None
+    """Takes the outcome: set for an ask."""
+    refuse: Answer | None
+    """Takes the Fault when the message is not handled after all."""
 
 
 class Cell:
@@ -63,12 +66,19 @@ class Cell:
 
     # -- receiving -----------------------------------------------------------------------------
 
-    def offer(self, message: Message, incarnation: int, answer: Answer | None) -> Fault | None:
+    def offer(
+        self,
+        message: Message,
+        incarnation: int,
+        *,
+        answer: Answer | None = None,
+        refuse: Answer | None = None,
+    ) -> Fault | None:
         """Queue a message; a Fault says why not."""
         fault = self._objection(incarnation)
         if fault is None and type(message) not in self._methods:
             fault = self._refuse("unhandled", f"takes no {type(message).__name__}")
-        if fault is None and not self.mailbox.offer(Envelope(message, answer)):
+        if fault is None and not self.mailbox.offer(Envelope(message, answer, refuse)):
             fault = self._refuse("full", f"its mailbox is full ({self.mailbox.statistics().limit})")
         return fault
 
@@ -80,6 +90,10 @@ class Cell:
         except ProtocolError as error:
             fault = self._refuse("malformed", str(error))
         else:
+            if parts.incarnation > self.entry.incarnation:
+                # Meant for our successor, who listens on the same subject: the answer is its own.
+                self.refusals["outlived"] += 1
+                return
             fault = self._objection(parts.incarnation) or self._decode_and_queue(parts, answer_to)
         if fault is not None and answer_to is not None:
             answer_to(fault)
@@ -87,17 +101,17 @@ class Cell:
     def offer_urgent(self, message: Message) -> None:
         """Queue a message of the runtime's own, if the actor handles its type."""
         if self._open and type(message) in self._methods:
-            self.mailbox.put_urgent(Envelope(message, None))
+            self.mailbox.put_urgent(Envelope(message, None, None))
 
     def _decode_and_queue(self, parts: Frame, answer_to: Answer | None) -> Fault | None:
         if self._decoder is None:
             return self._refuse("unhandled", "takes no messages")
         try:
             message = self._decoder.decode(parts.body)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             return self._refuse("malformed", f"cannot read the message: {error}")
         answer = answer_to if parts.wants_answer else None
-        if not self.mailbox.offer(Envelope(message, answer)):
+        if not self.mailbox.offer(Envelope(message, answer, answer_to)):
             return self._refuse("full", f"its mailbox is full ({self.mailbox.statistics().limit})")
         return None
 
@@ -134,14 +148,14 @@ class Cell:
             result = method(envelope.message)
             if inspect.isawaitable(result):
                 result = await result
+            # In here, because a result that cannot travel is the handler's defect too.
+            _answer(envelope, result)
         except Declined as error:
-            self._answer(envelope, _boxed(error))
+            _answer(envelope, _boxed(error))
         except Exception as error:  # noqa: BLE001 - the boundary of an actor: whatever it is ends it
-            self._answer(envelope, _boxed(error))
+            _answer(envelope, _boxed(error))
             self._failed(error)
             return False
-        else:
-            self._answer(envelope, result)
         return True
 
     def _start_beside(self, method: Callable[[Message], Any], envelope: Envelope) -> None:
@@ -151,11 +165,6 @@ class Cell:
         task = asyncio.get_running_loop().create_task(run(), name=f"{self.entry.name}:beside")
         self._concurrent.add(task)
         task.add_done_callback(self._concurrent.discard)
-
-    @staticmethod
-    def _answer(envelope: Envelope, result: object) -> None:
-        if envelope.answer is not None:
-            envelope.answer(result)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -167,9 +176,15 @@ class Cell:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for envelope in self.mailbox.clear():
-            self._answer(envelope, Fault("gone", "is stopping"))
+            if envelope.refuse is not None:
+                envelope.refuse(Fault("gone", "is stopping"))
         await self.actor.cancel_tasks()
         await self.actor.stopping()
+
+
+def _answer(envelope: Envelope, result: object) -> None:
+    if envelope.answer is not None:
+        envelope.answer(result)
 
 
 def _boxed(error: BaseException) -> Fault:

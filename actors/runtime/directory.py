@@ -7,7 +7,8 @@ Pure: observations and times in, changes out. Three rules make it more than a di
 - After an outage the registry's list may be short because others have not written their entries
   again yet. What is missing from a *second* list is kept for a grace period, so that serving
   goes on with the last known view.
-- `Down` is reported once for each life, whatever source saw it first.
+- `Down` is reported once for each life, whatever source saw it first. Only a life that the registry
+  alone gave up (its lease ran out while it was stopped, say) may come back, as the same life.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Directory:
         self._entries: dict[str, Entry] = {}
         self._by_role: dict[str, list[Entry]] = {}
         self._ended: dict[str, int] = {}
+        self._left: dict[str, int] = {}
         self._missing_until: dict[str, float] = {}
         self._listed = False
         self._turn = 0
@@ -60,9 +62,11 @@ class Directory:
 
     def ended(self, address: Address, reason: str) -> list[Change]:
         """Take in that one life has ended, from a source faster than the registry."""
-        if self.has_ended(address):
+        told = self.has_ended(address)
+        # Also when the registry told it: a witness is certain, and the life cannot come back.
+        self._ended[address.name] = max(address.incarnation, self._ended.get(address.name, 0))
+        if told:
             return []
-        self._ended[address.name] = address.incarnation
         known = self._entries.get(address.name)
         changes: list[Change] = []
         if known is not None and known.incarnation < address.incarnation:
@@ -92,10 +96,13 @@ class Directory:
     def has_ended(self, address: Address) -> bool:
         """Whether this life is known to be over. A life not heard of yet may be about to appear:
         the registry's news and a message can overtake each other."""
-        if address.incarnation <= self._ended.get(address.name, -1):
-            return True
+        if address.incarnation <= 0:
+            return False
         known = self._entries.get(address.name)
-        return known is not None and 0 < address.incarnation < known.incarnation
+        if known is not None and known.incarnation >= address.incarnation:
+            return known.incarnation > address.incarnation
+        last = max(self._ended.get(address.name, 0), self._left.get(address.name, 0))
+        return address.incarnation <= last
 
     def ready(self, role: str) -> list[Entry]:
         """The role's instances that take messages, by instance number."""
@@ -128,6 +135,8 @@ class Directory:
         # Between the claim and the write that tells the incarnation an entry has none.
         if entry.incarnation <= 0 or entry.incarnation <= self._ended.get(entry.name, 0):
             return []
+        if entry.incarnation < self._left.get(entry.name, 0):
+            return []
         known = self._entries.get(entry.name)
         changes: list[Change] = []
         if known is not None:
@@ -148,6 +157,7 @@ class Directory:
         entry = self._entries.pop(name, None)
         if entry is None:
             return []
+        self._left[name] = entry.incarnation
         self._index(entry.role)
         return [Left(entry.address, reason)]
 

@@ -15,6 +15,12 @@ ActorError
 
 from __future__ import annotations
 
+import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes from elsewhere raises: msgspec leaves text that is not UTF-8 and nesting
+without end to Python's own errors."""
+
 
 class ActorError(Exception):
     """Base of the runtime's errors."""

@@ -37,6 +37,10 @@ class Prepared(Note, frozen=True):
     """What each publishes of itself, as JSON."""
 
 
+class Rehearsed(Note, frozen=True):
+    """Child, a standby: loaded, and waiting for `Promote`."""
+
+
 class Beat(Note, frozen=True):
     """Child: its event loop turns. Sent from that loop."""
 
@@ -44,6 +48,10 @@ class Beat(Note, frozen=True):
     busy: bool
     lag_s: float
     """How late the loop was in sending this."""
+    patience_s: float = 0.0
+    """How long work may honestly take without progress; 0: no more than usual."""
+    gauges: dict[str, dict[str, float]] = {}
+    """By actor name: what `Actor.gauges` says, and its mailbox's depth."""
 
 
 class Failing(Note, frozen=True):
@@ -56,7 +64,15 @@ class DrainOrder(Note, frozen=True):
     """Supervisor: take no new work, finish what is in hand, exit 0."""
 
 
-Said = Hello | Prepared | Beat | Failing | DrainOrder
+class Promote(Note, frozen=True):
+    """Supervisor, to a standby: take the names and serve."""
+
+    run: int
+    above: dict[str, int]
+    """By actor name: the incarnation of the last life known to be over."""
+
+
+Said = Hello | Prepared | Rehearsed | Beat | Failing | DrainOrder | Promote
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)
@@ -81,7 +97,7 @@ class Link:
             self._writer.write(_encoder.encode(note) + b"\n")
 
     async def hear(self) -> Said | None:
-        """The next note; None when the other end has gone. Raises msgspec.DecodeError."""
+        """The next note; None when the other end has gone. Raises UNREADABLE."""
         try:
             line = await self._reader.readline()
         except (ConnectionError, ValueError):
@@ -97,6 +113,6 @@ class Link:
 
 
 def decode(line: bytes) -> Said:
-    """One line, decoded. Raises msgspec.DecodeError or msgspec.ValidationError."""
+    """One line, decoded. Raises UNREADABLE (see the errors)."""
     said: Said = _decoder.decode(line)
     return said

@@ -18,6 +18,7 @@ import msgspec
 
 from actors.runtime.address import Address
 from actors.runtime.errors import (
+    UNREADABLE,
     DeliveryError,
     NoSuchActor,
     ProtocolError,
@@ -94,5 +95,5 @@ def decode_answer(frame: bytes) -> Ok | Fault:
     body = split(frame).body
     try:
         return msgspec.msgpack.decode(body, type=Ok | Fault)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"an answer that cannot be read: {error}") from error

@@ -19,10 +19,17 @@ import structlog
 
 from actors.runtime.actor import Actor, Down, Joined, Returned
 from actors.runtime.address import Address
-from actors.runtime.cell import Cell
+from actors.runtime.cell import Answer, Cell
 from actors.runtime.clock import Clock, LoopClock
 from actors.runtime.directory import Change, Directory, Left, Up
-from actors.runtime.errors import ActorFailed, AskTimeout, NoSuchActor, ProtocolError
+from actors.runtime.errors import (
+    UNREADABLE,
+    ActorFailed,
+    AskTimeout,
+    NoSuchActor,
+    ProtocolError,
+    Refused,
+)
 from actors.runtime.message import Fault, Message, Ok, decode_answer, encode, split
 from actors.runtime.pids import process_started
 from actors.runtime.registry.base import EMPTY_META, Entry, Observation, Registry, State
@@ -90,18 +97,45 @@ class Node:
 
         Raises PlaneUnavailable, NameTaken, or what an actor's `starting` raised.
         """
+        await self.connect()
+        for item in hosted:
+            await self.host(item)
+
+    async def connect(self) -> None:
+        """Connect to NATS and etcd. Raises PlaneUnavailable."""
         self._failure = asyncio.get_running_loop().create_future()
         await self.transport.start()
         subject = departures(self.namespace)
         self._subscriptions.append(await self.transport.subscribe(subject, self._on_departed))
         await self.registry.start(self._observe)
-        for item in hosted:
-            await self.host(item)
 
     async def host(self, item: Hosted) -> Actor:
         """Bring one actor up; return it when it is ready."""
+        actor = self._construct(item)
+        cell = await self._claim(actor, item)
+        await actor.starting()
+        cell.start()
+        await self._announce(cell, State.READY)
+        return actor
+
+    async def rehearse(self, item: Hosted) -> Actor:
+        """Let an actor do its `starting` without a name: an understudy, for `take_over` later."""
+        actor = self._construct(item)
+        await actor.starting()
+        return actor
+
+    async def take_over(self, actor: Actor, item: Hosted) -> None:
+        """Give a rehearsed actor its name; return when it is ready. Raises NameTaken."""
+        cell = await self._claim(actor, item)
+        cell.start()
+        await self._announce(cell, State.READY)
+
+    def _construct(self, item: Hosted) -> Actor:
         options = item.actor.Options() if item.options is None else item.options
-        actor = item.actor(self, item.role, item.instance, options)
+        return item.actor(self, item.role, item.instance, options)
+
+    async def _claim(self, actor: Actor, item: Hosted) -> Cell:
+        """Take the actor's name, and listen under it."""
         entry = await self.registry.claim(
             Entry(
                 meta=_meta(actor),
@@ -121,10 +155,7 @@ class Node:
         self._subscriptions.append(
             await self.transport.subscribe(subject, partial(self._on_frame, cell))
         )
-        await actor.starting()
-        cell.start()
-        await self._announce(cell, State.READY)
-        return actor
+        return cell
 
     async def wait(self) -> None:
         """Return after `stop`; raise ActorFailed when an actor failed."""
@@ -144,7 +175,11 @@ class Node:
         self._stopped = True
         for cell in reversed(self._cells.values()):
             await self.registry.withdraw(cell.entry)
-            await cell.stop()
+            try:
+                await cell.stop()
+            except Exception:
+                # One actor that cannot give back what it holds must not keep the others from it.
+                self.log.exception("stopping_failed", actor=cell.entry.name)
         await asyncio.gather(*self._writes, return_exceptions=True)
         if self._expiry is not None:
             self._expiry.cancel()
@@ -159,6 +194,8 @@ class Node:
         """An actor cannot go on: so the node cannot."""
         if self._failure is not None and not self._failure.done() and not self._stopped:
             self._failure.set_exception(ActorFailed(actor.address.name, error))
+            # Seen already: a node that fails while it starts has nobody in `wait` yet.
+            self._failure.exception()
 
     @property
     def cells(self) -> list[Cell]:
@@ -173,9 +210,12 @@ class Node:
         address, cell = self._resolve(target)
         wants_it_back = sender is not None and self._handles_returned(sender)
         if cell is not None:
-            fault = cell.offer(message, address.incarnation, None)
-            if fault is not None and wants_it_back and sender is not None:
-                self._return(sender, message, address, fault.text)
+            refuse: Answer | None = None
+            if wants_it_back and sender is not None:
+                refuse = partial(self._refused_here, sender, message, address)
+            fault = cell.offer(message, address.incarnation, refuse=refuse)
+            if fault is not None and refuse is not None:
+                refuse(fault)
             return address
         bounce: Bounce | None = None
         if wants_it_back and sender is not None:
@@ -193,10 +233,18 @@ class Node:
             return await self._ask_here(cell, address, message, reply, timeout_s)
         subject = self._subject(address.role, address.instance)
         frame = encode(message, address.incarnation, wants_answer=True)
-        answer = decode_answer(await self.transport.request(subject, frame, timeout_s))
+        try:
+            answer = decode_answer(await self.transport.request(subject, frame, timeout_s))
+        except (NoSuchActor, Refused) as error:
+            raise type(error)(address, error.why) from None
+        except AskTimeout:
+            raise AskTimeout(address, timeout_s) from None
         if isinstance(answer, Fault):
             raise answer.to_error(address)
-        return msgspec.msgpack.decode(answer.value, type=reply)
+        try:
+            return msgspec.msgpack.decode(answer.value, type=reply)
+        except UNREADABLE as error:
+            raise ProtocolError(f"{address}: an answer of another type: {error}") from error
 
     async def _ask_here(
         self, cell: Cell, address: Address, message: Message, reply: type[T], timeout_s: float
@@ -207,7 +255,7 @@ class Node:
             if not answered.done():
                 answered.set_result(result)
 
-        fault = cell.offer(message, address.incarnation, answer)
+        fault = cell.offer(message, address.incarnation, answer=answer, refuse=answer)
         if fault is not None:
             raise fault.to_error(address)
         try:
@@ -217,13 +265,16 @@ class Node:
             raise AskTimeout(address, timeout_s) from None
         if isinstance(result, Fault):
             raise result.to_error(address)
-        return msgspec.convert(result, type=reply)
+        try:
+            return msgspec.convert(result, type=reply)
+        except UNREADABLE as error:
+            raise ProtocolError(f"{address}: an answer of another type: {error}") from error
 
     def _resolve(self, target: Address | str) -> tuple[Address, Cell | None]:
         if isinstance(target, str):
             return self._resolve_role(target)
         cell = self._cells.get(target.name)
-        if cell is not None:
+        if cell is not None and target.incarnation <= cell.entry.incarnation:
             return target, cell
         if target.incarnation == 0:
             entry = self.directory.find(target.name)
@@ -246,6 +297,12 @@ class Node:
     def _handles_returned(self, sender: Actor) -> bool:
         cell = self._cells.get(sender.address.name)
         return cell is not None and cell.handles(Returned)
+
+    def _refused_here(
+        self, sender: Actor, message: Message, address: Address, fault: object
+    ) -> None:
+        assert isinstance(fault, Fault)
+        self._return(sender, message, address, fault.text)
 
     def _bounced(
         self, sender: Actor, message: Message, address: Address, frame: bytes | None
@@ -275,12 +332,17 @@ class Node:
     def _answer(self, reply: str, result: object) -> None:
         if not isinstance(result, Fault):
             result = Ok(msgspec.Raw(msgspec.msgpack.encode(result)))
-        self.transport.publish(reply, encode(result))
+        frame = encode(result)
+        limit = self.transport.frame_limit_bytes
+        if len(frame) > limit:
+            text = f"the answer of {len(frame)} bytes is over the transport's limit of {limit}"
+            frame = encode(Fault("raised", text, "AnswerTooLarge"))
+        self.transport.publish(reply, frame)
 
     def _on_departed(self, frame: bytes, _reply: str) -> None:
         try:
             departed = msgspec.msgpack.decode(split(frame).body, type=Departed)
-        except (ProtocolError, msgspec.MsgspecError) as error:
+        except (ProtocolError, *UNREADABLE) as error:
             self.log.warning("departure_unreadable", error=str(error))
             return
         self._apply(self.directory.ended(departed.address, departed.reason))

@@ -13,6 +13,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,8 +21,18 @@ import structlog
 
 from actors.runtime import logs
 from actors.runtime.actor import Actor
-from actors.runtime.errors import ActorError, ActorFailed, NameTaken, PlaneUnavailable
-from actors.runtime.link import Beat, DrainOrder, Failing, Hello, Link, Prepared
+from actors.runtime.cell import Cell
+from actors.runtime.errors import UNREADABLE, ActorError, ActorFailed, NameTaken, PlaneUnavailable
+from actors.runtime.link import (
+    Beat,
+    DrainOrder,
+    Failing,
+    Hello,
+    Link,
+    Prepared,
+    Promote,
+    Rehearsed,
+)
 from actors.runtime.node import Hosted, Node
 from actors.runtime.pids import process_started
 from actors.runtime.registry.etcd import EtcdRegistry, EtcdSettings
@@ -31,7 +42,8 @@ EXIT_UNAVAILABLE = 69
 EXIT_FAILED = 70
 EXIT_NAME_TAKEN = 73
 EXIT_CONFIGURATION = 78
-RECONNECT_S = 0.5
+RECONNECT_S = 0.2
+"""A supervisor that comes back is found within this time."""
 
 log = structlog.get_logger("node")
 
@@ -64,6 +76,8 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     orphan_timeout_s: float = 60.0
     """Without a supervisor for this long the node drains and leaves."""
     heartbeat_s: float = 0.5
+    standby: bool = False
+    """Load, then wait for the supervisor's `Promote` before taking the names."""
     log_level: str = "info"
 
 
@@ -82,7 +96,7 @@ def load(spec: ActorSpec) -> Hosted:
         raise SpecError(f"{spec.actor} is not an Actor class")
     try:
         options = msgspec.json.decode(spec.options, type=cls.Options)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise SpecError(f"options of {spec.role}/{spec.instance}: {error}") from error
     return Hosted(
         actor=cls, role=spec.role, instance=spec.instance, options=options, above=spec.above
@@ -104,6 +118,9 @@ class Process:
         self._stop = asyncio.Event()
         self._drain = asyncio.Event()
         self._ready = False
+        self._rehearsed = False
+        self._run = spec.run
+        self._promotion: asyncio.Future[Promote] = asyncio.Future()
         self._link: Link | None = None
 
     async def run(self) -> int:
@@ -134,7 +151,8 @@ class Process:
     async def _serve(self) -> int:
         hosted = [load(item) for item in self._spec.actors]
         stop = asyncio.create_task(self._stop.wait(), name="stop")
-        starting = asyncio.create_task(self._node.start(hosted), name="start")
+        bring_up = self._stand_by(hosted) if self._spec.standby else self._node.start(hosted)
+        starting = asyncio.create_task(bring_up, name="start")
         drain = asyncio.create_task(self._drain.wait(), name="drain")
         waiting = [stop, starting, drain]
         try:
@@ -158,6 +176,17 @@ class Process:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _stand_by(self, hosted: Sequence[Hosted]) -> None:
+        """Everything that takes long comes before the promotion."""
+        await self._node.connect()
+        actors = [await self._node.rehearse(item) for item in hosted]
+        self._rehearsed = True
+        self._report_ready()
+        promotion = await self._promotion
+        for actor, item in zip(actors, hosted, strict=True):
+            above = promotion.above.get(f"{item.role}/{item.instance}", 0)
+            await self._node.take_over(actor, msgspec.structs.replace(item, above=above))
 
     def _give_up(self, code: int, error: BaseException) -> int:
         reason = str(error) or type(error).__name__
@@ -185,24 +214,41 @@ class Process:
             finally:
                 self._link = None
                 await link.close()
+            # A socket that takes us and hangs up at once must not become a busy loop.
+            await asyncio.sleep(RECONNECT_S)
 
     async def _converse(self, link: Link) -> None:
         pid = os.getpid()
-        link.say(Hello(self._spec.name, pid, process_started(pid), self._spec.run))
+        link.say(Hello(self._spec.name, pid, process_started(pid), self._run))
         self._link = link
-        if self._ready:
-            self._report_ready()
+        self._report_ready()
         beating = asyncio.create_task(self._beat(link), name="heartbeat")
         try:
-            while (note := await link.hear()) is not None:
-                if isinstance(note, DrainOrder):
-                    self._drain.set()
+            while True:
+                try:
+                    note = await link.hear()
+                except UNREADABLE as error:
+                    # A supervisor of another release says something new: not for us.
+                    log.warning("note_unreadable", error=str(error))
+                    continue
+                if note is None:
+                    return
+                match note:
+                    case DrainOrder():
+                        self._drain.set()
+                    case Promote(run=run) if not self._promotion.done():
+                        self._run = run
+                        self._promotion.set_result(note)
+                    case _:
+                        log.warning("link_note_ignored", note=type(note).__name__)
         finally:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 
     def _report_ready(self) -> None:
-        if self._link is not None:
+        if self._link is None:
+            return
+        if self._ready:
             entries = [cell.entry for cell in self._node.cells]
             self._link.say(
                 Prepared(
@@ -210,20 +256,29 @@ class Process:
                     {entry.name: entry.meta for entry in entries},
                 )
             )
+        elif self._rehearsed:
+            self._link.say(Rehearsed())
 
     async def _beat(self, link: Link) -> None:
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + self._spec.heartbeat_s
             await asyncio.sleep(self._spec.heartbeat_s)
-            reports = [cell.actor.progress() for cell in self._node.cells]
-            link.say(
-                Beat(
-                    progress=sum(progress for progress, _ in reports),
-                    busy=any(busy for _, busy in reports),
-                    lag_s=max(0.0, loop.time() - due),
-                )
-            )
+            link.say(_beat(self._node.cells, lag_s=max(0.0, loop.time() - due)))
+
+
+def _beat(cells: Sequence[Cell], *, lag_s: float) -> Beat:
+    reports = [cell.actor.progress() for cell in cells]
+    return Beat(
+        progress=sum(progress for progress, _ in reports),
+        busy=any(busy for _, busy in reports),
+        lag_s=lag_s,
+        patience_s=max((cell.actor.patience_s() for cell in cells), default=0.0),
+        gauges={
+            cell.entry.name: {"mailbox": float(len(cell.mailbox)), **cell.actor.gauges()}
+            for cell in cells
+        },
+    )
 
 
 async def _connect(path: Path) -> Link:
@@ -241,7 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if argv and argv[0] in {"-h", "--help"} else EXIT_CONFIGURATION
     try:
         spec = msgspec.json.decode(Path(argv[0]).read_bytes(), type=NodeSpec)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         print(f"{argv[0]}: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     logs.configure(level=spec.log_level, node=spec.name)

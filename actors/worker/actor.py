@@ -76,6 +76,9 @@ class Worker(Actor):
     def progress(self) -> tuple[int, bool]:
         return self._engine.progress, self._engine.busy
 
+    def patience_s(self) -> float:
+        return self._engine.patience_s
+
     def gauges(self) -> dict[str, float]:
         load = self._engine.load()
         return {

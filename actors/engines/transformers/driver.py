@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 class Driver:
     """Runs one engine. `run` is the body of its thread; everything else is called from there,
-    but for `inbox`, `idle` and `progress`."""
+    but for `inbox`, `idle`, `progress` and `patience_s`."""
 
     def __init__(
         self,
@@ -30,6 +30,8 @@ class Driver:
     ) -> None:
         self.inbox: SimpleQueue[Command] = SimpleQueue()
         self.progress = 0
+        self.patience_s = 0.0
+        """For the step that is being computed."""
         self.idle = True
         """Nothing can be computed until something comes in."""
         self._options = options

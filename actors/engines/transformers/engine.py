@@ -128,6 +128,10 @@ class TransformersEngine(Engine):
         return self._driver.progress
 
     @property
+    def patience_s(self) -> float:
+        return self._driver.patience_s
+
+    @property
     def busy(self) -> bool:
         return not (self._driver.idle and self._driver.inbox.empty())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -22,6 +23,7 @@ from actors.engines.transformers.commands import (
 from actors.engines.transformers.handoffs import Handoffs
 from actors.engines.transformers.model import Loaded
 from actors.engines.transformers.options import TransformersOptions
+from actors.engines.transformers.pace import Pace
 from actors.engines.transformers.runner import Work
 from actors.engines.transformers.sampler import BrokenLogits, choose, logprobs_of
 from actors.engines.transformers.scheduler import Limits, Piece, Plan, Scheduler
@@ -40,6 +42,7 @@ class Driver(Protocol):
 
     inbox: SimpleQueue[Command]
     progress: int
+    patience_s: float
     idle: bool
 
 
@@ -89,6 +92,7 @@ class Steps:
         self._streams: dict[int, Stream] = {}
         self._outputs: dict[int, Output] = {}
         self._expired: list[int] = []
+        self._pace = Pace()
         self._taken = 0
         self._unread = 0
         self._stopping = False
@@ -108,7 +112,7 @@ class Steps:
                     for sequence in plan.fetches:
                         self._handoffs.begin_fetch(self._streams[sequence.id])
                     if plan:
-                        self._step(plan)
+                        self._step_at_pace(plan)
                         idle = False
                 self._driver.progress += 1
                 self._flush()
@@ -193,6 +197,13 @@ class Steps:
             output.finish, output.error = Finish.ERROR, error
         else:
             output.fetched = True
+
+    def _step_at_pace(self, plan: Plan) -> None:
+        tokens = sum(piece.length for piece in (*plan.decodes, *plan.prompts))
+        self._driver.patience_s = self._pace.patience_s(tokens)
+        began_at = time.monotonic()
+        self._step(plan)
+        self._pace.learn(tokens, time.monotonic() - began_at)
 
     def _step(self, plan: Plan) -> None:
         pieces = [*plan.decodes, *plan.prompts]

@@ -93,7 +93,8 @@ class Registry(ABC):
     async def update(self, entry: Entry) -> None:
         """Write an entry this registry claimed earlier again, with another state or meta.
 
-        While the registry cannot be reached the entry is kept and written later.
+        While the registry cannot be reached the entry is kept and written later. Nothing is
+        written once it was withdrawn, or when a later life has the name.
         """
 
     @abstractmethod

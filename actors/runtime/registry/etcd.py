@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aetcd
@@ -22,7 +23,7 @@ import structlog
 from aetcd.rtypes import EventKind
 from aetcd.watcher import Watcher
 
-from actors.runtime.errors import NameTaken, PlaneUnavailable
+from actors.runtime.errors import UNREADABLE, NameTaken, PlaneUnavailable
 from actors.runtime.pids import is_alive
 from actors.runtime.registry.base import (
     Deleted,
@@ -83,25 +84,29 @@ class EtcdRegistry(Registry):
 
     async def claim(self, entry: Entry, *, above: int = 0) -> Entry:
         try:
-            revision = await self._take_name(entry, above)
-            claimed = msgspec.structs.replace(entry, incarnation=max(revision, above + 1))
+            incarnation = await self._take_name(entry, above)
+            claimed = msgspec.structs.replace(entry, incarnation=incarnation)
             self._mine[entry.name] = claimed
-            await self._write(claimed)
+            await self._write(entry.name)
         except _OUTAGE as error:
             raise PlaneUnavailable("etcd", self._where, _say(error)) from error
         return claimed
 
     async def update(self, entry: Entry) -> None:
+        if entry.name not in self._mine:
+            return
         self._mine[entry.name] = entry
         try:
-            await self._write(entry)
+            await self._write(entry.name)
         except _OUTAGE as error:
             # Connecting again writes all of `_mine`.
             log.warning("registry_update_delayed", actor=entry.name, error=_say(error))
 
     async def withdraw(self, entry: Entry) -> None:
         self._mine.pop(entry.name, None)
-        key = self._key(entry)
+        if self._health != "connected":
+            return
+        key = self._key(entry.name)
         transactions = self._client.transactions
         with contextlib.suppress(*_OUTAGE):
             found = await self._client.get(key)
@@ -158,8 +163,8 @@ class EtcdRegistry(Registry):
         if not (self._lease_id and await self._lease_is_alive()):
             lease = await self._client.lease(self._settings.lease_ttl_s)
             self._lease_id = lease.id
-        for entry in list(self._mine.values()):
-            await self._write(entry)
+        for name in list(self._mine):
+            await self._write(name)
         found = await self._client.get_prefix(self._prefix)
         self._revision = found.header.revision
         self._health = "connected"
@@ -185,37 +190,64 @@ class EtcdRegistry(Registry):
             if event.kind != EventKind.DELETE:
                 entry = _decode(event.kv.value)
                 if entry is not None:
+                    self._give_up_if_replaced(entry)
                     self._observe(Put(entry))
             elif name in self._mine:
                 # Somebody deleted what still lives: say so again.
-                await self._write(self._mine[name])
+                await self._write(name)
             else:
                 self._observe(Deleted(name))
         raise aetcd.ClientError("the watch ended")
 
     async def _take_name(self, entry: Entry, above: int) -> int:
-        """Put the key unless a live stranger holds it; return the revision of the put."""
-        key, value = self._key(entry), msgspec.json.encode(entry)
-        transactions = self._client.transactions
+        """Put the key unless a live stranger holds it; return the new incarnation."""
+        key, value = self._key(entry.name), msgspec.json.encode(entry)
         while True:
             found = await self._client.get(key)
             holder = None if found is None else _decode(found.value)
             if holder is not None and not _is_dead(holder, above):
                 raise NameTaken(entry.name, f"{holder.node} (pid {holder.pid} on {holder.host})")
-            unchanged = transactions.mod(key) == (0 if found is None else found.mod_revision)
-            succeeded, responses = await self._client.transaction(
-                compare=[unchanged],
-                success=[transactions.put(key, value, self._lease_id)],
-                failure=[],
-            )
-            if succeeded:
-                return int(responses[0].response_put.header.revision)
+            revision = await self._put_unless_changed(key, found, value)
+            if revision is not None:
+                # Greater than the holder's even where `above` once put that one ahead of etcd.
+                last = 0 if holder is None else holder.incarnation
+                return max(revision, above + 1, last + 1)
 
-    async def _write(self, entry: Entry) -> None:
-        await self._client.put(self._key(entry), msgspec.json.encode(entry), self._lease_id)
+    async def _write(self, name: str) -> None:
+        """Put our entry as it is by then, unless a later life has the name: a node that was stopped
+        for long must not write over its successor."""
+        key = self._key(name)
+        while name in self._mine:
+            found = await self._client.get(key)
+            holder = None if found is None else _decode(found.value)
+            if holder is not None:
+                self._give_up_if_replaced(holder)
+            entry = self._mine.get(name)
+            if entry is None:
+                return
+            value = msgspec.json.encode(entry)
+            if await self._put_unless_changed(key, found, value) is not None:
+                return
 
-    def _key(self, entry: Entry) -> bytes:
-        return self._prefix + f"{entry.role}/{entry.instance}".encode()
+    async def _put_unless_changed(self, key: bytes, found: Any, value: bytes) -> int | None:
+        """Put under our lease; return the revision, or None when somebody was faster."""
+        transactions = self._client.transactions
+        unchanged = transactions.mod(key) == (0 if found is None else found.mod_revision)
+        succeeded, responses = await self._client.transaction(
+            compare=[unchanged],
+            success=[transactions.put(key, value, self._lease_id)],
+            failure=[],
+        )
+        return int(responses[0].response_put.header.revision) if succeeded else None
+
+    def _give_up_if_replaced(self, holder: Entry) -> None:
+        mine = self._mine.get(holder.name)
+        if mine is not None and holder.incarnation > mine.incarnation:
+            log.warning("registry_name_lost", actor=holder.name, to=holder.incarnation)
+            del self._mine[holder.name]
+
+    def _key(self, name: str) -> bytes:
+        return self._prefix + name.encode()
 
     def _observe(self, observation: Put | Deleted | Listed) -> None:
         assert self._observer is not None
@@ -289,7 +321,8 @@ def _target(urls: tuple[str, ...]) -> tuple[str, bool]:
 
 
 def _is_dead(holder: Entry, above: int) -> bool:
-    if holder.incarnation <= above:
+    # A claim that is not finished has no incarnation yet; it is no life that could be over.
+    if 0 < holder.incarnation <= above:
         return True
     same_host = holder.host == socket.gethostname()
     return same_host and not is_alive(holder.pid, holder.pid_started)
@@ -298,7 +331,7 @@ def _is_dead(holder: Entry, above: int) -> bool:
 def _decode(value: bytes) -> Entry | None:
     try:
         return msgspec.json.decode(value, type=Entry)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         log.warning("registry_entry_unreadable", error=str(error), value=value[:200])
         return None
 

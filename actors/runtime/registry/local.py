@@ -52,7 +52,7 @@ class LocalRegistry(Registry):
     def __init__(self, store: LocalStore) -> None:
         self._store = store
         self._observer: Observer | None = None
-        self._mine: set[str] = set()
+        self._mine: dict[str, int] = {}
 
     async def start(self, observer: Observer) -> None:
         self._observer = observer
@@ -65,28 +65,34 @@ class LocalRegistry(Registry):
         incarnation = max(self._store.revision, above) + 1
         claimed = msgspec.structs.replace(entry, incarnation=incarnation)
         self._store.revision = incarnation
-        self._mine.add(entry.name)
+        self._mine[entry.name] = incarnation
         self._store.write(claimed)
         return claimed
 
     async def update(self, entry: Entry) -> None:
         holder = self._store.entries.get(entry.name)
+        if entry.name not in self._mine:
+            return
         if holder is None or holder.incarnation <= entry.incarnation:
             self._store.write(entry)
 
     async def withdraw(self, entry: Entry) -> None:
-        self._mine.discard(entry.name)
-        holder = self._store.entries.get(entry.name)
-        if holder is not None and holder.incarnation == entry.incarnation:
-            self._store.delete(entry.name)
+        self._mine.pop(entry.name, None)
+        self._delete(entry.name, entry.incarnation)
 
     async def close(self) -> None:
         if self._observer is not None:
             self._store.detach(self._observer)
-        for name in sorted(self._mine):
-            self._store.delete(name)
+        for name, incarnation in self._mine.items():
+            self._delete(name, incarnation)
         self._mine.clear()
 
     @property
     def health(self) -> Health:
         return "connected"
+
+    def _delete(self, name: str, incarnation: int) -> None:
+        """Only ours: a successor may already have the name."""
+        holder = self._store.entries.get(name)
+        if holder is not None and holder.incarnation == incarnation:
+            self._store.delete(name)

@@ -57,8 +57,8 @@ class Transport(ABC):
     async def request(self, subject: str, frame: bytes, timeout_s: float) -> bytes:
         """Send a frame and wait for the answer.
 
-        Raises NoSuchActor when nobody listens, AskTimeout, PlaneUnavailable when not connected
-        and the time is up.
+        In order with what `publish` sends. Raises NoSuchActor when nobody listens, Refused when the
+        frame is too long or the outbox full, AskTimeout, and PlaneUnavailable once closed.
         """
 
     @abstractmethod
@@ -69,9 +69,19 @@ class Transport(ABC):
     async def close(self) -> None:
         """Flush and disconnect."""
 
+    @property
+    @abstractmethod
+    def frame_limit_bytes(self) -> int:
+        """The longest frame that can travel; a longer tell bounces, a longer ask is Refused."""
+
     @abstractmethod
     def statistics(self) -> TransportStatistics: ...
 
     @property
     @abstractmethod
     def health(self) -> TransportHealth: ...
+
+
+def too_long(frame: bytes, limit_bytes: int) -> str:
+    """Why a frame was not sent."""
+    return f"{len(frame)} bytes are over the transport's limit of {limit_bytes}"

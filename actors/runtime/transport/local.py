@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from actors.runtime.errors import AskTimeout, NoSuchActor
+from actors.runtime.errors import AskTimeout, NoSuchActor, Refused
+from actors.runtime.message import Fault, encode
 from actors.runtime.transport.base import (
     Bounce,
     Receiver,
@@ -13,11 +14,16 @@ from actors.runtime.transport.base import (
     Transport,
     TransportHealth,
     TransportStatistics,
+    too_long,
 )
 
 Fate = Callable[[str, bytes], list[float]]
 """Given a subject and a frame: after how many seconds each copy arrives. [] loses it, [0.0] is the
 ordinary case, [0.0, 0.3] delivers it twice."""
+
+
+FRAME_LIMIT_BYTES = 1024 * 1024
+"""As NATS has it unless told otherwise."""
 
 
 def deliver_at_once(_subject: str, _frame: bytes) -> list[float]:
@@ -70,6 +76,7 @@ class LocalTransport(Transport):
         self._bus = bus
         self._published = 0
         self._received = 0
+        self._dropped = 0
         self._connected = False
 
     async def start(self) -> None:
@@ -84,6 +91,11 @@ class LocalTransport(Transport):
         return _Subscription(self._bus, subject, deliver)
 
     def publish(self, subject: str, frame: bytes, bounce: Bounce | None = None) -> None:
+        if len(frame) > FRAME_LIMIT_BYTES:
+            self._dropped += 1
+            if bounce is not None:
+                bounce(encode(Fault("refused", too_long(frame, FRAME_LIMIT_BYTES))))
+            return
         self._published += 1
         if bounce is None:
             self._bus.send(subject, frame, "")
@@ -103,6 +115,8 @@ class LocalTransport(Transport):
         self._bus.send(subject, frame, inbox)
 
     async def request(self, subject: str, frame: bytes, timeout_s: float) -> bytes:
+        if len(frame) > FRAME_LIMIT_BYTES:
+            raise Refused(subject, too_long(frame, FRAME_LIMIT_BYTES))
         if not self._bus.has_receiver(subject):
             raise NoSuchActor(subject, "nobody listens there")
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -129,8 +143,12 @@ class LocalTransport(Transport):
     async def close(self) -> None:
         self._connected = False
 
+    @property
+    def frame_limit_bytes(self) -> int:
+        return FRAME_LIMIT_BYTES
+
     def statistics(self) -> TransportStatistics:
-        return TransportStatistics(self._published, self._received, 0)
+        return TransportStatistics(self._published, self._received, self._dropped)
 
     @property
     def health(self) -> TransportHealth:

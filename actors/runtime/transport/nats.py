@@ -15,7 +15,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from actors.runtime.errors import AskTimeout, NoSuchActor, PlaneUnavailable
+from actors.runtime.errors import AskTimeout, NoSuchActor, PlaneUnavailable, Refused
+from actors.runtime.message import Fault, encode
 from actors.runtime.transport.base import (
     Bounce,
     Receiver,
@@ -23,12 +24,17 @@ from actors.runtime.transport.base import (
     Transport,
     TransportHealth,
     TransportStatistics,
+    too_long,
 )
 from actors.runtime.transport.pending import PendingTells
 
 OUTBOX_LIMIT = 65_536
 """Frames that wait for the writer, or for the server to come back; more are dropped, counted."""
 OUTBOX_LIMIT_BYTES = 64 * 1024 * 1024
+DEFAULT_FRAME_LIMIT_BYTES = 1024 * 1024
+"""Of a server that has not said its own yet."""
+ASK_PREFIX = "a"
+"""Tells an ask's reply from a tell's in our inbox."""
 NO_RESPONDERS = "503"
 
 log = structlog.get_logger("transport")
@@ -71,13 +77,18 @@ class NatsTransport(Transport):
         self._client = Client()
         self._inbox = ""
         self._pending = PendingTells()
+        self._asks: dict[str, asyncio.Future[bytes | None]] = {}
+        self._asked = 0
         self._outbox: deque[tuple[str, bytes, str]] = deque()
         self._outbox_bytes = 0
         self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._writer: asyncio.Task[None] | None = None
         self._published = 0
         self._received = 0
         self._dropped = 0
+        self._started = False
         self._closing = False
 
     async def start(self) -> None:
@@ -92,6 +103,7 @@ class NatsTransport(Transport):
             options["tls"] = settings.tls.context()
             options["tls_hostname"] = settings.tls.hostname
         try:
+            self._started = True
             # Reconnecting stays on for ever afterwards; at first a wrong address or password is
             # worth an error, so the first attempt has a deadline of its own.
             async with asyncio.timeout(settings.connect_timeout_s):
@@ -113,7 +125,7 @@ class NatsTransport(Transport):
             where = ", ".join(redact(url) for url in settings.urls)
             raise PlaneUnavailable("NATS", where, str(error) or type(error).__name__) from error
         self._inbox = self._client.new_inbox()
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_bounce)
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
         await self._client.flush()
         self._writer = asyncio.create_task(self._write_outbox(), name="nats-writer")
 
@@ -127,40 +139,60 @@ class NatsTransport(Transport):
         return _Subscription(self._client, subscription)
 
     def publish(self, subject: str, frame: bytes, bounce: Bounce | None = None) -> None:
-        if (
-            len(self._outbox) >= OUTBOX_LIMIT
-            or self._outbox_bytes + len(frame) > OUTBOX_LIMIT_BYTES
-            or len(frame) > self._client.max_payload > 0
-        ):
+        why = self._objection(frame)
+        if why:
             self._dropped += 1
             if bounce is not None:
-                bounce(None)
+                bounce(encode(Fault("refused", why)))
             return
         reply = ""
         if bounce is not None:
             number = self._pending.add(bounce, asyncio.get_running_loop().time())
             reply = f"{self._inbox}.{number}"
+        self._queue(subject, frame, reply)
+
+    def _queue(self, subject: str, frame: bytes, reply: str) -> None:
         self._outbox.append((subject, frame, reply))
         self._outbox_bytes += len(frame)
         self._published += 1
+        self._empty.clear()
         self._wake.set()
 
+    def _objection(self, frame: bytes) -> str:
+        if len(frame) > self.frame_limit_bytes:
+            return too_long(frame, self.frame_limit_bytes)
+        waiting = len(self._outbox) >= OUTBOX_LIMIT
+        if waiting or self._outbox_bytes + len(frame) > OUTBOX_LIMIT_BYTES:
+            return "the outbox is full: NATS is away or slow"
+        return ""
+
     async def request(self, subject: str, frame: bytes, timeout_s: float) -> bytes:
+        if self._closing:
+            raise PlaneUnavailable("NATS", subject, "the connection is closed")
+        why = self._objection(frame)
+        if why:
+            raise Refused(subject, why)
+        # Not by the client's own `request`, which would overtake the tells in the outbox.
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._asked += 1
+        name = f"{ASK_PREFIX}{self._asked}"
+        self._asks[name] = answer
         try:
-            answer = await self._client.request(subject, frame, timeout=timeout_s)
-        except nats.errors.NoRespondersError:
-            raise NoSuchActor(subject, "nobody listens there") from None
-        except (nats.errors.TimeoutError, TimeoutError):
+            self._queue(subject, frame, f"{self._inbox}.{name}")
+            async with asyncio.timeout(timeout_s):
+                found = await answer
+        except TimeoutError:
             raise AskTimeout(subject, timeout_s) from None
-        except nats.errors.Error as error:
-            raise PlaneUnavailable("NATS", subject, str(error)) from error
-        return bytes(answer.data)
+        finally:
+            del self._asks[name]
+        if found is None:
+            raise NoSuchActor(subject, "nobody listens there")
+        return found
 
     async def flush(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                while self._outbox:
-                    await self._write_some()
+                await self._empty.wait()
                 await self._client.flush()
         except (TimeoutError, nats.errors.Error):
             log.warning("nats_flush_incomplete", waiting=len(self._outbox))
@@ -174,7 +206,12 @@ class NatsTransport(Transport):
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
-        await self._client.close()
+        if self._started:
+            await self._client.close()
+
+    @property
+    def frame_limit_bytes(self) -> int:
+        return int(self._client.max_payload) or DEFAULT_FRAME_LIMIT_BYTES
 
     def statistics(self) -> TransportStatistics:
         return TransportStatistics(self._published, self._received, self._dropped)
@@ -197,16 +234,24 @@ class NatsTransport(Transport):
             except nats.errors.OutboundBufferLimitError:
                 # Not connected, and the client's own buffer is full: ours takes over until then.
                 return
+            except nats.errors.Error as error:
+                # The server's limit shrank, or we are closing. The frame is lost, the next is not.
+                self._dropped += 1
+                log.warning("nats_frame_dropped", subject=subject, error=str(error))
             self._outbox.popleft()
             self._outbox_bytes -= len(frame)
+        self._empty.set()
 
-    async def _on_bounce(self, msg: Msg) -> None:
-        number = msg.subject.rpartition(".")[2]
-        bounce = self._pending.take(int(number)) if number.isdecimal() else None
-        if bounce is None:
-            return
+    async def _on_reply(self, msg: Msg) -> None:
+        name = msg.subject.rpartition(".")[2]
         nobody = msg.headers is not None and msg.headers.get("Status") == NO_RESPONDERS
-        bounce(None if nobody else bytes(msg.data))
+        frame = None if nobody else bytes(msg.data)
+        if name.startswith(ASK_PREFIX):
+            answer = self._asks.get(name)
+            if answer is not None and not answer.done():
+                answer.set_result(frame)
+        elif name.isdecimal() and (bounce := self._pending.take(int(name))) is not None:
+            bounce(frame)
 
     async def _on_error(self, error: Exception) -> None:
         if not self._closing:

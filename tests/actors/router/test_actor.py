@@ -1,0 +1,180 @@
+"""The router actor: who is told what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.messages.assign import Assigned, Rejected
+from actors.messages.key import RequestKey
+from actors.messages.route import Route
+from actors.messages.sampling import Sampling
+from actors.router.actor import Router, RouterOptions
+from actors.runtime.node import Hosted
+from actors.worker.actor import AggregatedWorker, ContextWorker, GenerationWorker
+from tests.service import MODEL, Probe, Service, empty, eventually
+
+SAMPLING = Sampling(max_tokens=4)
+PROMPT = bytes([1, 0, 0, 0, 2, 0, 0, 0])
+
+
+def route(ingress: Probe, number: int = 1, model: str = MODEL) -> Route:
+    key = RequestKey(ingress.address, number, 0)
+    return Route(key, f"r{number}", model, PROMPT, SAMPLING, resumed=1)
+
+
+async def start(service: Service, **options: Any) -> tuple[Router, Probe]:
+    """A router, and a probe in the place of an ingress."""
+    decoded = RouterOptions(**options)
+    await service.start(Hosted(actor=Router, role="router", options=decoded))
+    return service.actor(Router, "router/0"), await service.start_probe("ingress")
+
+
+async def test_the_ingress_learns_of_both_workers_and_the_context_worker_of_its_work() -> None:
+    async with empty() as service:
+        await service.start_worker(ContextWorker, "context")
+        await service.start_worker(GenerationWorker, "generation")
+        router, ingress = await start(service)
+        sent: list[str] = []
+
+        def note(subject: str, _frame: bytes) -> list[float]:
+            sent.append(subject)
+            return [0.0]
+
+        service.bus.fate = note
+
+        ingress.tell(router.address, route(ingress))
+        assigned = await ingress.take(Assigned)
+
+        context = service.actor(ContextWorker, "context/0")
+        generation = service.actor(GenerationWorker, "generation/0")
+        assert assigned.context == context.address
+        assert assigned.generation == generation.address
+        assert assigned.prompt_tokens == 2
+        mailboxes = [subject for subject in sent if ".a." in subject]
+        assert mailboxes[1:3] == ["test.a.ingress.0", "test.a.context.0"], "assigned comes first"
+
+
+async def test_an_aggregated_worker_gets_the_request_whole() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated")
+        router, ingress = await start(service)
+
+        ingress.tell(router.address, route(ingress))
+
+        assigned = await ingress.take(Assigned)
+        assert assigned.context is None
+        assert assigned.generation == service.actor(AggregatedWorker, "aggregated/0").address
+
+
+async def test_nobody_to_run_it_is_an_answer() -> None:
+    async with empty() as service:
+        router, ingress = await start(service)
+
+        ingress.tell(router.address, route(ingress))
+
+        rejected = await ingress.take(Rejected)
+        assert (rejected.why, rejected.text) == ("unavailable", f"no worker of {MODEL} is ready")
+        assert rejected.retry_after_s > 0
+
+
+async def test_another_model_is_not_given_to_these_workers() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated")
+        router, ingress = await start(service)
+
+        ingress.tell(router.address, route(ingress, model="other"))
+
+        assert (await ingress.take(Rejected)).why == "unavailable"
+
+
+async def test_a_worker_that_went_unnoticed_costs_one_attempt_only() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated", 0)
+        await service.start_worker(AggregatedWorker, "aggregated", 1)
+        router, ingress = await start(service)
+        await service.silence("aggregated/0")
+
+        for number in range(4):
+            ingress.tell(router.address, route(ingress, number))
+            await eventually(lambda: len(ingress.of(Assigned)) == number + 1)  # noqa: B023
+            assigned = ingress.of(Assigned)[number]
+            if assigned.generation.instance == 0:
+                assert (await ingress.take(Rejected)).why == "lost"
+
+        instances = [assigned.generation.instance for assigned in ingress.of(Assigned)]
+        assert instances.count(0) == 1, "it is not chosen again"
+        assert not ingress.of(Rejected)
+
+
+async def test_work_that_a_full_or_stopping_worker_returns_is_lost() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated")
+        router, ingress = await start(service)
+        worker = service.nodes["aggregated/0"].cells[0]
+        worker._open = False
+
+        ingress.tell(router.address, route(ingress))
+
+        rejected = await ingress.take(Rejected)
+        assert (rejected.why, rejected.text) == ("lost", f"{worker.entry.address}: is stopping")
+
+
+async def test_a_worker_known_to_be_gone_is_not_told() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated")
+        router, ingress = await start(service)
+        gone = service.actor(AggregatedWorker, "aggregated/0").address
+        # The node has heard of the end already, the actor's own message of it is still queued.
+        router.node.directory.ended(gone, "killed")
+
+        ingress.tell(router.address, route(ingress))
+
+        rejected = await ingress.take(Rejected)
+        assert rejected.why == "lost"
+        assert str(gone) in rejected.text
+
+
+async def test_an_ingress_that_has_gone_is_no_error() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated")
+        router, ingress = await start(service)
+        other = await service.start_probe("ingress", 1)
+        request = route(ingress)
+        await service.kill("ingress/0")
+
+        other.tell(router.address, request)
+        other.tell(router.address, route(other))
+
+        assert (await other.take(Assigned)).key == route(other).key
+        await eventually(lambda: service.at_rest("aggregated/0"))
+        assert service.engine("aggregated/0").load().waiting == 0
+
+
+async def test_a_successor_is_chosen_once_it_is_ready() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated")
+        router, ingress = await start(service)
+        await service.kill("aggregated/0")
+        ingress.tell(router.address, route(ingress, 1))
+        assert (await ingress.take(Rejected)).why == "unavailable"
+
+        await service.start_worker(AggregatedWorker, "aggregated")
+        ingress.tell(router.address, route(ingress, 2))
+
+        successor = service.actor(AggregatedWorker, "aggregated/0").address
+        assert (await ingress.take(Assigned)).generation == successor
+
+
+async def test_each_strategy_spreads_requests_over_the_workers() -> None:
+    for strategy in ("round_robin", "random"):
+        async with empty() as service:
+            for instance in range(2):
+                await service.start_worker(AggregatedWorker, "aggregated", instance)
+            router, ingress = await start(service, strategy=strategy)
+
+            for number in range(40):
+                ingress.tell(router.address, route(ingress, number))
+            await eventually(lambda: len(ingress.of(Assigned)) == 40)  # noqa: B023
+
+            chosen = {assigned.generation.instance for assigned in ingress.of(Assigned)}
+            assert chosen == {0, 1}

@@ -1,0 +1,261 @@
+"""Jobs: from what arrives at a worker and what its engine says to what is sent."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from actors.engines.base import Finish, Handoff, Output
+from actors.messages.frame import Chunk
+from actors.messages.key import RequestKey
+from actors.messages.sampling import Sampling
+from actors.messages.work import Decode, Fetched, Generate, Prefill
+from actors.runtime.address import Address
+from actors.worker.jobs import Job, Jobs, Step, Work, failure
+
+ME = Address("context", 0, 3)
+OTHER = Address("generation", 0, 4)
+INGRESSES = (Address("ingress", 0, 1), Address("ingress", 1, 2))
+SAMPLING = Sampling(max_tokens=10)
+PROMPT = b"\1\0\0\0\2\0\0\0"
+
+
+def key(number: int = 1, epoch: int = 0, ingress: Address = INGRESSES[0]) -> RequestKey:
+    return RequestKey(ingress, number, epoch)
+
+
+def generate(of: RequestKey) -> Generate:
+    return Generate(of, "r", PROMPT, SAMPLING)
+
+
+def prefill(of: RequestKey) -> Prefill:
+    return Prefill(of, "r", PROMPT, SAMPLING, OTHER, resumed=1)
+
+
+def decode(of: RequestKey) -> Decode:
+    return Decode(of, "r", PROMPT, SAMPLING, OTHER, 77, b"ticket")
+
+
+def added(jobs: Jobs, work: Work) -> int:
+    """Take work on; the number the engine knows it by."""
+    request, _ = jobs.add(work)
+    assert request is not None
+    return request.id
+
+
+def test_a_whole_request_becomes_a_request_for_the_engine() -> None:
+    request, superseded = Jobs().add(generate(key()))
+
+    assert request is not None
+    assert (request.phase, request.handoff, request.prompt) == ("whole", None, PROMPT)
+    assert superseded == []
+
+
+def test_a_decode_carries_the_handoff_and_counts_the_first_token_as_sent() -> None:
+    jobs = Jobs()
+    request, _ = jobs.add(decode(key()))
+    assert request is not None
+
+    step = jobs.step([Output(request.id, [78])], OTHER)
+
+    assert (request.phase, request.handoff) == ("decode", Handoff(77, b"ticket"))
+    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 1, [78])]}
+
+
+def test_a_finished_prefill_sends_its_token_and_hands_the_sequence_over() -> None:
+    jobs = Jobs()
+    number = added(jobs, prefill(key()))
+
+    step = jobs.step([Output(number, [77], handoff=Handoff(77, b"ticket"), cached_tokens=1)], ME)
+
+    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [77], cached_tokens=1)]}
+    assert step.decodes == [
+        (OTHER, Decode(key(), "r", PROMPT, SAMPLING, ME, 77, b"ticket", resumed=1))
+    ]
+    assert jobs.find(key()) is not None, "its blocks are kept until they are fetched"
+
+
+def test_a_prefill_that_nobody_fetches_in_time_ends_without_another_chunk() -> None:
+    jobs = Jobs()
+    number = added(jobs, prefill(key()))
+    jobs.step([Output(number, [77], handoff=Handoff(77, b"ticket"))], ME)
+
+    step = jobs.step([Output(number, [], finish=Finish.CANCELLED)], ME)
+
+    assert step == Step({}, [], [])
+    assert len(jobs) == 0
+
+
+def test_a_prefill_whose_first_token_ends_the_sequence_hands_nothing_over() -> None:
+    jobs = Jobs()
+    number = added(jobs, prefill(key()))
+
+    step = jobs.step([Output(number, [], finish=Finish.STOP)], ME)
+
+    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [], "stop")]}
+    assert step.decodes == []
+    assert len(jobs) == 0
+
+
+def test_fetched_blocks_are_reported_to_the_context_worker_without_a_chunk() -> None:
+    jobs = Jobs()
+    number = added(jobs, decode(key()))
+
+    step = jobs.step([Output(number, [], fetched=True)], ME)
+
+    assert step == Step({}, [], [(OTHER, Fetched(key()))])
+
+
+def test_a_decode_that_fails_before_the_fetch_lets_the_blocks_go() -> None:
+    jobs = Jobs()
+    number = added(jobs, decode(key()))
+
+    step = jobs.step([Output(number, [], finish=Finish.ERROR, error="no route")], ME)
+
+    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 1, [], "error", "no route")]}
+    assert step.fetched == [(OTHER, Fetched(key()))]
+
+
+def test_one_step_makes_one_list_of_chunks_for_each_ingress() -> None:
+    jobs = Jobs()
+    numbers = [added(jobs, generate(key(n, ingress=INGRESSES[n % 2]))) for n in range(6)]
+
+    step = jobs.step([Output(number, [number]) for number in numbers], ME)
+
+    assert {ingress: len(chunks) for ingress, chunks in step.frames.items()} == {
+        INGRESSES[0]: 3,
+        INGRESSES[1]: 3,
+    }
+
+
+def test_a_repeat_and_an_older_attempt_are_passed_over() -> None:
+    jobs = Jobs()
+    jobs.add(generate(key(epoch=2)))
+
+    assert jobs.add(generate(key(epoch=2))) == (None, [])
+    assert jobs.add(generate(key(epoch=1))) == (None, [])
+    assert len(jobs) == 1
+
+
+def test_a_later_attempt_supersedes_the_one_here() -> None:
+    jobs = Jobs()
+    first = added(jobs, generate(key(epoch=0)))
+
+    request, superseded = jobs.add(generate(key(epoch=1)))
+
+    assert superseded == [first]
+    assert request is not None
+    assert jobs.find(key(epoch=0)) is None
+    assert jobs.find(key(epoch=1)) is not None
+
+
+def test_a_failure_ends_the_attempt_after_what_was_sent() -> None:
+    assert failure(key(7, 3), 1, "gone") == Chunk(7, 3, 1, [], "error", "gone")
+
+
+class Interleaving(RuleBasedStateMachine):
+    """Work, repeats, later attempts, cancels, lost ingresses and engine outputs in any order: the
+    chunks of every attempt follow each other without gap, and at most the last one is final."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs = Jobs()
+        self.live: dict[int, Work] = {}
+        """As an engine would know them; cancelled ones may still say something."""
+        self.cancelled: list[int] = []
+        self.handed_off: set[int] = set()
+        self.sent: dict[RequestKey, int] = {}
+        self.final: set[RequestKey] = set()
+
+    @rule(
+        number=st.integers(0, 3),
+        epoch=st.integers(0, 3),
+        ingress=st.sampled_from(INGRESSES),
+        make=st.sampled_from([generate, prefill, decode]),
+    )
+    def work(self, number: int, epoch: int, ingress: Address, make: type[Work]) -> None:
+        of = key(number, epoch, ingress)
+        if of in self.sent:
+            # Such a message may come twice while the attempt is here; afterwards its sender, who
+            # sends each once, is told apart from a newcomer by nobody.
+            assert self.jobs.find(of) is None or self.jobs.add(make(of)) == (None, [])  # type: ignore[call-arg]
+            return
+        request, superseded = self.jobs.add(make(of))  # type: ignore[call-arg]
+        for number_of in superseded:
+            self.cancelled.append(number_of)
+        if request is not None:
+            job = self.jobs.find(of)
+            assert job is not None
+            self.live[request.id] = job.work
+            self.sent[of] = 1 if isinstance(job.work, Decode) else 0
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), tokens=st.integers(0, 3), finish=st.sampled_from([None, *Finish]))
+    def output(self, data: st.DataObject, tokens: int, finish: Finish | None) -> None:
+        chosen = data.draw(st.lists(st.sampled_from(sorted(self.live)), min_size=1, unique=True))
+        outputs = [Output(number, list(range(tokens)), finish) for number in chosen]
+        if finish is not None:
+            self.end(chosen)
+        self.check(self.jobs.step(outputs, ME))
+
+    @precondition(lambda self: any(self.open_prefills()))
+    @rule(data=st.data())
+    def hand_over(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(self.open_prefills()))
+        self.handed_off.add(number)
+        step = self.jobs.step([Output(number, [9], handoff=Handoff(9, b"t"))], ME)
+        assert len(step.decodes) == (number not in self.cancelled)
+        self.check(step)
+
+    @precondition(lambda self: len(self.jobs) > 0)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.here()))
+        self.cancelled.append(self.jobs.drop(job).id)
+
+    @rule(ingress=st.sampled_from(INGRESSES))
+    def lose_an_ingress(self, ingress: Address) -> None:
+        for job in self.jobs.of_ingress(ingress):
+            self.cancelled.append(self.jobs.drop(job).id)
+        assert not self.jobs.of_ingress(ingress)
+
+    def open_prefills(self) -> list[int]:
+        prefills = (n for n, work in self.live.items() if isinstance(work, Prefill))
+        return sorted(set(prefills) - self.handed_off)
+
+    def here(self) -> list[Job]:
+        return [job for ingress in INGRESSES for job in self.jobs.of_ingress(ingress)]
+
+    def end(self, numbers: list[int]) -> None:
+        for number in numbers:
+            del self.live[number]
+
+    def check(self, step: Step) -> None:
+        for ingress, chunks in step.frames.items():
+            for chunk in chunks:
+                of = key(chunk.number, chunk.epoch, ingress)
+                assert of not in self.final, "a chunk after the last one"
+                assert chunk.offset == self.sent[of], "a gap or a repeat"
+                self.sent[of] += len(chunk.tokens)
+                if chunk.finish:
+                    self.final.add(of)
+
+    @invariant()
+    def every_job_has_its_engine_request(self) -> None:
+        here = self.here()
+        assert len(here) == len(self.jobs)
+        for job in here:
+            assert job.id in self.live
+            assert job.id not in self.cancelled
+            assert self.jobs.find(job.key) is job
+
+    def teardown(self) -> None:
+        """The engine ends everything it has, and nothing stays behind."""
+        last = [Output(number, [], Finish.CANCELLED) for number in self.live]
+        self.check(self.jobs.step(last, ME))
+        assert len(self.jobs) == 0
+
+
+TestInterleaving = Interleaving.TestCase
+TestInterleaving.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

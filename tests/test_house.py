@@ -1,0 +1,120 @@
+"""Who may import whom, read from the source: the rules of the house, held."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parent.parent
+OURS = ("actors", "supervisor", "tests", "bench", "topologies")
+HEAVY = ("torch", "transformers", "tensorrt_llm")
+
+BASE = {"actors.runtime", "actors.messages", "actors.text", "actors.kv"}
+ROLES = ("ingress", "preprocessor", "router", "worker")
+MAY_IMPORT: dict[str, set[str]] = {
+    "actors.runtime": set(),
+    "actors.messages": {"actors.runtime"},
+    "actors.text": set(),
+    "actors.kv": set(),
+    "actors.engines": {"actors.kv", "actors.messages"},
+    **{f"actors.{role}": BASE for role in ROLES},
+    "actors.worker": {*BASE, "actors.engines"},
+    "supervisor": {"actors.runtime", "actors.messages"},
+}
+"""Beside itself. `actors.chat`, the terminal over an engine, is outside the rooms."""
+
+LIGHT = [
+    "actors.runtime.process",
+    "actors.ingress.actor",
+    "actors.preprocessor.actor",
+    "actors.router.actor",
+    "actors.worker.options",
+    "supervisor.cli",
+]
+
+
+def sources(room: str) -> list[Path]:
+    return sorted((HOUSE / room.replace(".", "/")).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every import, wherever it stands in the file."""
+    package = path.relative_to(HOUSE).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            start = ".".join([*above, *([node.module] if node.module else [])])
+            # `from actors import chat` names a module too.
+            yield from ((node.lineno, f"{start}.{alias.name}") for alias in node.names)
+
+
+def room_of(name: str) -> str:
+    """`actors.runtime` of `actors.runtime.node.Node`; `supervisor` of anything in it."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "actors" else parts[0]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_the_plan_allows(room: str) -> None:
+    files = sources(room)
+    assert files, f"{room} has no sources: the rule would hold for nothing"
+    broken = [
+        f"{path.relative_to(HOUSE)}:{line} imports {name}"
+        for path in files
+        for line, name in imports(path)
+        if name.split(".")[0] in OURS and room_of(name) not in {room, *MAY_IMPORT[room]}
+    ]
+
+    assert broken == []
+
+
+def test_every_room_has_a_rule() -> None:
+    rooms = {f"actors.{path.parent.name}" for path in (HOUSE / "actors").glob("*/__init__.py")}
+
+    assert rooms <= set(MAY_IMPORT)
+
+
+def test_nothing_assigns_a_global() -> None:
+    found = [
+        f"{path.relative_to(HOUSE)}:{node.lineno}"
+        for room in ("actors", "supervisor", "bench")
+        for path in sources(room)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Global)
+    ]
+
+    assert found == []
+
+
+def test_the_reader_of_imports_sees_all_forms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rules above would hold for nothing if the reader were blind."""
+    text = "import actors.kv\nfrom actors import text\ndef f():\n    from ..router import actor\n"
+    tree = tmp_path / "actors" / "runtime" / "imaginary.py"
+    tree.parent.mkdir(parents=True)
+    tree.write_text(text)
+    monkeypatch.setattr(sys.modules[__name__], "HOUSE", tmp_path)
+
+    names = {room_of(name) for _, name in imports(tree)}
+
+    assert names == {"actors.kv", "actors.text", "actors.router"}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("module", LIGHT)
+def test_a_light_module_loads_no_heavy_library(module: str) -> None:
+    """In a process of its own: this one may have loaded anything."""
+    script = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=HOUSE
+    )
+
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
