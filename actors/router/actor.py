@@ -13,6 +13,7 @@ from actors.messages.key import count_tokens
 from actors.messages.route import Route
 from actors.messages.work import Generate, Prefill
 from actors.router.placement import NoPlacement, StrategyName, make_strategy, place
+from actors.router.suspects import Suspects
 from actors.runtime.actor import Actor, Down, Joined, Returned, handler
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
@@ -40,6 +41,7 @@ class Router(Actor):
         super().__init__(*arguments)
         self._fleet = Fleet()
         self._strategy = make_strategy(self.options.strategy, random.Random())
+        self._suspects = Suspects()
         self._routed = 0
 
     async def starting(self) -> None:
@@ -52,7 +54,8 @@ class Router(Actor):
     def route(self, message: Route) -> None:
         self._routed += 1
         try:
-            placement = place(self._fleet, message.model, self._strategy)
+            avoid = self._suspects.at(self.clock.now())
+            placement = place(self._fleet, message.model, self._strategy, avoid)
         except NoPlacement as error:
             self._reject(message, "unavailable", str(error))
             return
@@ -79,14 +82,10 @@ class Router(Actor):
         """A worker did not take its work: let the ingress submit it again."""
         work = message.message
         if isinstance(work, Generate | Prefill):
-            self._fleet_lost(message)
+            # The registry may not have noticed yet; a moment's trouble with NATS looks the same.
+            self._suspects.add(message.target, self.clock.now())
             rejected = Rejected(work.key, "lost", f"{message.target}: {message.reason}")
             self._tell_ingress(rejected)
-
-    def _fleet_lost(self, message: Returned) -> None:
-        if message.reason.startswith("nobody"):
-            # The registry has not noticed yet; do not choose it again before it has.
-            self._fleet.down(message.target)
 
     def _send_work(self, message: Route, worker: Address, assigned: Assigned) -> None:
         key, request_id, prompt = message.key, message.request_id, message.prompt

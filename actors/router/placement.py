@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -63,22 +63,29 @@ def make_strategy(name: StrategyName, generator: random.Random) -> Strategy:
     return RoundRobin() if name == "round_robin" else Random(generator)
 
 
-def place(fleet: Fleet, model: str, strategy: Strategy) -> Placement:
+def place(
+    fleet: Fleet, model: str, strategy: Strategy, avoid: Container[Address] = ()
+) -> Placement:
     """Choose workers for a request of the model.
 
     Context and generation workers together are preferred; an aggregated worker serves alone, and
-    so does a generation worker when no context worker is left. Raises NoPlacement.
+    so does a generation worker when no context worker is left. Workers to `avoid` count as not
+    ready. Raises NoPlacement.
     """
-    context = fleet.serving(model, "context")
-    generation = fleet.serving(model, "generation")
+    context = _without(fleet.serving(model, "context"), avoid)
+    generation = _without(fleet.serving(model, "generation"), avoid)
     if context and generation:
         return Placement(
             strategy.choose(f"{model}:context", context).entry.address,
             strategy.choose(f"{model}:generation", generation).entry.address,
         )
-    alone = [*fleet.serving(model, "aggregated"), *generation]
+    alone = [*_without(fleet.serving(model, "aggregated"), avoid), *generation]
     if alone:
         return Placement(None, strategy.choose(f"{model}:alone", alone).entry.address)
     if context:
         raise NoPlacement(f"no generation worker of {model} is ready")
     raise NoPlacement(f"no worker of {model} is ready")
+
+
+def _without(workers: Sequence[Worker], avoid: Container[Address]) -> Sequence[Worker]:
+    return [worker for worker in workers if worker.entry.address not in avoid]

@@ -109,9 +109,16 @@ class Live:
         assert pid is not None, f"{name} does not run"
         return pid
 
-    def node_spec(self, name: str) -> NodeSpec:
+    def kill(self, name: str) -> None:
+        """SIGKILL for a child; what the journal said before is gone past."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGKILL)
+        self.until("child_failed", child=name)
+
+    def node_spec(self, name: str, namespace: str = "hello") -> NodeSpec:
         """What a node was started with, the address and token of NATS included."""
-        return msgspec.json.decode(self.layout().node_spec(name).read_bytes(), type=NodeSpec)
+        path = self.layout(namespace).node_spec(name)
+        return msgspec.json.decode(path.read_bytes(), type=NodeSpec)
 
 
 @contextmanager

@@ -118,3 +118,17 @@ def test_a_model_is_remembered_when_its_workers_are_gone() -> None:
 
     assert "m" in workers.models()
     assert not workers.can_serve("m")
+
+
+def test_a_worker_to_avoid_counts_as_not_ready() -> None:
+    workers = fleet(*(entry("aggregated", i, "aggregated") for i in range(2)))
+    strategy = RoundRobin()
+
+    chosen = {
+        place(workers, "m", strategy, {Address("aggregated", 0, 5)}).generation.instance
+        for _ in range(4)
+    }
+
+    assert chosen == {1}
+    with pytest.raises(NoPlacement):
+        place(workers, "m", strategy, {Address("aggregated", i, 5) for i in range(2)})
