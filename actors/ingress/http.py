@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import structlog
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
@@ -36,12 +38,16 @@ if TYPE_CHECKING:
     from actors.text.tokenizer import Tokenizer
 
 JSON = "application/json"
+SHUTDOWN_S = 1.0
+"""For what is still open when draining is over."""
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - only compared with
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
+
+log = structlog.get_logger("http")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -81,6 +87,9 @@ class HttpServer:
             app,
             handler_cancellation=True,
             access_log=None,
+            # What it has to say is that some client speaks no HTTP, with a traceback each time.
+            logger=_silent_logger(),
+            shutdown_timeout=SHUTDOWN_S,
             # Also what ends a connection that never completes its first request.
             keepalive_timeout=options.header_timeout_s,
         )
@@ -278,7 +287,19 @@ async def _speak_openai(request: web.Request, handler: Handler) -> web.StreamRes
         problem = errors.not_found(request.path)
     except web.HTTPMethodNotAllowed:
         problem = errors.method_not_allowed(request.method)
+    except web.HTTPClientError as error:
+        problem = ApiError(error.status, error.reason, type=errors.INVALID_REQUEST)
+    except Exception as error:
+        # One request that meets a defect of ours must not end everybody else's.
+        log.exception("request_broke", path=request.path, error=type(error).__name__)
+        problem = errors.internal()
     return web.Response(body=problem.body(), status=problem.status, headers=problem.headers)
+
+
+def _silent_logger() -> logging.Logger:
+    logger = logging.getLogger("actors.ingress.http")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 async def _tokenizer(ingress: Ingress, model: str) -> Tokenizer:

@@ -37,6 +37,10 @@ from actors.runtime.transport.base import Bounce, Subscription, Transport
 
 T = TypeVar("T")
 
+DRAIN_NOTICE_S = 0.2
+"""From saying that no new work is wanted to believing that none will come. Nothing tells when the
+last watcher has heard; measured with eight askers, 24 of 28 000 asks met an actor that had left
+without it, none with it."""
 EVERY_ROLE = "*"
 """Watched like a role, it stands for all of them."""
 
@@ -166,6 +170,9 @@ class Node:
         """Say that no new work is wanted, and let every actor finish what it has."""
         for cell in self._cells.values():
             await self._announce(cell, State.DRAINING)
+        # Others learn of it by their watches, and what they sent before is still on its way: an
+        # actor with nothing in hand must not leave under it.
+        await asyncio.sleep(DRAIN_NOTICE_S)
         await asyncio.gather(*(cell.actor.draining() for cell in self._cells.values()))
 
     async def stop(self) -> None:

@@ -201,19 +201,25 @@ class Process:
         if self._spec.link is None:
             return
         path = Path(self._spec.link)
+        loop = asyncio.get_running_loop()
+        orphaned_at = loop.time() + self._spec.orphan_timeout_s
         while True:
             try:
-                async with asyncio.timeout(self._spec.orphan_timeout_s):
+                async with asyncio.timeout_at(orphaned_at):
                     link = await _connect(path)
             except TimeoutError:
                 log.warning("orphaned", after_s=self._spec.orphan_timeout_s)
                 self._drain.set()
                 return
+            linked_at = loop.time()
             try:
                 await self._converse(link)
             finally:
                 self._link = None
                 await link.close()
+            if loop.time() - linked_at >= RECONNECT_S:
+                # Not where we are turned away at once: nobody looks after us there.
+                orphaned_at = loop.time() + self._spec.orphan_timeout_s
             # A socket that takes us and hangs up at once must not become a busy loop.
             await asyncio.sleep(RECONNECT_S)
 

@@ -217,14 +217,22 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
 
-    def see(self, text: str) -> str:
-        """Wait until this is on the screen; return what came before it since the last time."""
+    def see(self, text: str, *, typing: str = "") -> str:
+        """Wait until this is on the screen; return what came before it since the last time.
+
+        `typing` is typed, and again while nothing happens: CPython's `input` does not notice a
+        signal between drawing its prompt and beginning to wait for keys, and a person then
+        presses Ctrl-C once more.
+        """
         deadline = time.monotonic() + PATIENCE_S
+        self.type(typing)
         while text not in self._seen:
             left = deadline - time.monotonic()
             assert left > 0, f"{text!r} does not appear: {self._seen!r}"
-            if select.select([self._descriptor], [], [], left)[0]:
+            if select.select([self._descriptor], [], [], min(left, 1.0) if typing else left)[0]:
                 self._seen += os.read(self._descriptor, 65536).decode("utf-8", "replace")
+            else:
+                self.type(typing)
         before, _, self._seen = self._seen.partition(text)
         return before
 
@@ -266,8 +274,7 @@ def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves() -> None:
         rest = screen.see("> ")
         assert len(rest) < 1000, "512 tokens would be more"
 
-        screen.type(CTRL_C)
-        screen.see("(Ctrl-D leaves)")
+        screen.see("(Ctrl-D leaves)", typing=CTRL_C)
         screen.see("> ")
 
         screen.type("/set max_tokens=1\n")

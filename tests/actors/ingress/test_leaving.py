@@ -137,7 +137,7 @@ async def test_a_request_that_takes_too_long_ends_in_an_error(*, stream: bool) -
 async def test_an_ingress_that_drains_takes_no_connection_and_finishes_what_is_open() -> None:
     async with disaggregated(**STEPS_OF_1_MS) as (service, ingress):
         async with connected(ingress) as connection:
-            await connection.post(COMPLETIONS, completion(stream=True, max_tokens=60))
+            await connection.post(COMPLETIONS, completion(stream=True, max_tokens=600))
             await connection.head()
             drained = asyncio.create_task(service.nodes["ingress/0"].drain())
             await eventually(lambda: ingress._server._site is None)
@@ -150,7 +150,7 @@ async def test_an_ingress_that_drains_takes_no_connection_and_finishes_what_is_o
                 body += chunk
             await asyncio.wait_for(drained, 10)
 
-        assert Answer(200, {}, body).text == reference_text(encoded("hello"), 5, 60)
+        assert Answer(200, {}, body).text == reference_text(encoded("hello"), 5, 600)
 
 
 @pytest.mark.parametrize("stream", [False, True])

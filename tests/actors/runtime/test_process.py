@@ -275,6 +275,25 @@ async def test_without_a_supervisor_a_node_drains_and_leaves(plane: Plane, tmp_p
         assert "orphaned" in logged
 
 
+async def test_to_be_turned_away_again_and_again_is_to_be_without_a_supervisor(
+    plane: Plane, tmp_path: Path
+) -> None:
+    """A supervisor that knows nothing of a node answers, so to be connected counts for nothing."""
+    async with theatre(plane, tmp_path) as house:
+
+        async def turn_away(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        path = tmp_path / "hostile"
+        async with await asyncio.start_unix_server(turn_away, path):
+            node = await house.start(house.spec(link=str(path), orphan_timeout_s=0.5))
+
+            code, logged = await ended(node)
+
+        assert code == 0
+        assert "orphaned" in logged
+
+
 async def test_a_name_is_taken_until_its_process_dies_and_down_when_the_lease_runs_out(
     plane: Plane, tmp_path: Path
 ) -> None:
