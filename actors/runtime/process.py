@@ -34,7 +34,7 @@ from actors.runtime.link import (
     Rehearsed,
 )
 from actors.runtime.node import Hosted, Node
-from actors.runtime.pids import process_started
+from actors.runtime.pids import name_this_process, process_started
 from actors.runtime.registry.etcd import EtcdRegistry, EtcdSettings
 from actors.runtime.transport.nats import NatsSettings, NatsTransport
 
@@ -314,6 +314,8 @@ def main(arguments: list[str] | None = None) -> int:
 def run(spec: NodeSpec) -> int:
     """Run one node on a fresh uvloop until it ends."""
     import uvloop  # noqa: PLC0415 - imported by the process that runs a loop, not by its readers
+
+    name_this_process(spec.name)
 
     async def serve() -> int:
         return await Process(spec).run()

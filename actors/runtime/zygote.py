@@ -27,6 +27,7 @@ from typing import NoReturn
 
 import msgspec
 
+from actors.runtime.pids import name_this_process
 from actors.runtime.process import ActorSpec, SpecError, load, main
 
 
@@ -169,6 +170,7 @@ def serve(arguments: list[str] | None = None) -> int:
         return 78
     # Ctrl-C is for the supervisor, and SIGTERM ends a process that holds nothing at once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    name_this_process("zygote")
     Zygote(socket.socket(fileno=int(argv[0]))).serve()
     # At once: there is nothing to tidy up, and everything imported would be torn down.
     os._exit(0)

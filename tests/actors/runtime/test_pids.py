@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +34,16 @@ def test_a_zombie_counts_as_gone() -> None:
 
         assert not is_alive(child.pid, started)
     assert process_started(child.pid) == 0
+
+
+@pytest.mark.process
+def test_a_process_shows_under_the_name_it_takes() -> None:
+    code = (
+        "from actors.runtime.pids import name_this_process as name\n"
+        "name('generation/0-and-more')\n"
+        "print(open('/proc/self/comm').read().strip())"
+    )
+
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert shown.stdout.strip() == "generation/0-an"
