@@ -14,7 +14,7 @@ from collections import OrderedDict
 import msgspec
 
 from actors.engines.base import Finish, Handoff, Output, Request, RequestRefused
-from actors.engines.simulated.cache import CacheJournal
+from actors.engines.journal import CacheJournal
 from actors.engines.simulated.options import SimulatedOptions
 from actors.engines.simulated.sequence import TICKET_VERSION, Sequence, Ticket
 from actors.engines.simulated.tokens import TOKEN_BYTES
@@ -165,7 +165,7 @@ class Scheduler:
             self._remove(request_id)
         for sequence in list(self._prefilling.values()):
             self._advance_prompt(sequence, outputs)
-        self._journal.record(self._pool.take_changes())
+        self._journal.apply(self._pool.take_changes())
         return outputs
 
     @property
@@ -188,12 +188,12 @@ class Scheduler:
 
     def take_cache_events(self) -> list[CacheEvent]:
         """What became reusable or was evicted since the last call, net."""
-        self._journal.record(self._pool.take_changes())
+        self._journal.apply(self._pool.take_changes())
         return self._journal.take()
 
     def cache_snapshot(self) -> list[CacheEvent]:
         """All that is reusable; untaken events are dropped."""
-        self._journal.record(self._pool.take_changes())
+        self._journal.apply(self._pool.take_changes())
         return self._journal.snapshot()
 
     # --- admission and blocks ---

@@ -20,6 +20,7 @@ from actors.engines.base import (
     Request,
     RequestRefused,
 )
+from actors.engines.journal import CacheJournal
 from actors.engines.transformers.commands import (
     Cancel,
     Consumed,
@@ -33,7 +34,6 @@ from actors.engines.transformers.commands import (
     Submit,
 )
 from actors.engines.transformers.driver import Driver
-from actors.engines.transformers.journal import CacheJournal
 from actors.engines.transformers.options import TransformersOptions
 from actors.engines.transformers.stream import refusal
 from actors.messages.cache import CacheEvent, Load

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.engines.transformers.journal import CacheJournal
+from actors.engines.journal import CacheJournal
 from actors.kv.blocks import Added, Evicted
 from actors.messages.cache import CacheEvent, Removed, Stored
 
