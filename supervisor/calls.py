@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import msgspec
 
+from supervisor.change.items import Item
+
+HISTORY_LIMIT = 500
+"""Events that a supervisor remembers."""
+
 
 class Call(msgspec.Struct, frozen=True, tag=True, tag_field="call", kw_only=True):
     """Base of what can be asked of a supervisor."""
@@ -23,19 +28,55 @@ class Down(Call, frozen=True):
 
     force: bool = False
     """Kill instead of asking to stop."""
+    drain: bool = True
+    """Let work in progress finish before asking to stop."""
 
 
 class Restart(Call, frozen=True):
-    """Stop a child and start it again. Answered by `Accepted` when it is ready, or `Denied`."""
+    """Stop a child, or all replicas of an entry, and start it again. Answered by `Accepted` when
+    it is ready, or `Denied`."""
+
+    id: str
+    rolling: bool = False
+    """One at a time, each ready before the next, with a stand-in where it would be missed."""
+
+
+class DrainChild(Call, frozen=True):
+    """Drain and stop a child, and keep it stopped. Answered by `Accepted` when it has ended."""
 
     id: str
 
 
+class Scale(Call, frozen=True):
+    """Have so many replicas of an entry. Answered by `Accepted` when new ones are ready and old
+    ones gone, or by `Denied`; then everything is as before."""
+
+    name: str
+    replicas: int
+
+
+class Apply(Call, frozen=True):
+    """Have what this topology says. Answered like `Scale`; with `dry_run` by a `Proposal`."""
+
+    path: str
+    """Absolute; where the text comes from."""
+    text: str
+    sets: tuple[str, ...] = ()
+    port: int | None = None
+    namespace: str | None = None
+    dry_run: bool = False
+
+
 class Events(Call, frozen=True):
-    """Tell everything that happens from now on (`supervisor.events`). First an `Accepted`."""
+    """Tell what happens (`supervisor.events`). First an `Accepted`."""
+
+    recent: int = 0
+    """How many of those that have happened to begin with; as many as are remembered."""
+    follow: bool = True
+    """Go on with what happens from now on."""
 
 
-AnyCall = GetStatus | Down | Restart | Events
+AnyCall = GetStatus | Down | Restart | DrainChild | Scale | Apply | Events
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True, tag_field="answer", kw_only=True):
@@ -50,6 +91,14 @@ class Denied(Answer, frozen=True):
     why: str
 
 
+class Proposal(Answer, frozen=True):
+    """What applying a topology would change."""
+
+    changes: tuple[Item, ...]
+    lines: tuple[str, ...]
+    """The same for people."""
+
+
 class ActorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One actor of a node."""
 
@@ -60,6 +109,8 @@ class ActorStatus(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     """Where it takes requests from outside, if it publishes that."""
     model: str | None = None
+    gauges: dict[str, float] = {}
+    """What it told with the last heartbeat: counters and levels, see `supervisor.overview`."""
 
     @property
     def name(self) -> str:
@@ -80,12 +131,20 @@ class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
     uptime_s: float | None = None
     """Since it became ready; None when it is not."""
     last_exit: str | None = None
+    ended_ago_s: float | None = None
+    """Since it last ended unasked."""
+    tail: tuple[str, ...] = ()
+    """The last lines of the run that ended so."""
     next_retry_s: float | None = None
     """From now."""
     beat_age_s: float | None = None
     """Since the node's last heartbeat."""
     lag_s: float | None = None
     """How late its event loop was then."""
+    cpu_s: float | None = None
+    """Used by its process group; the root has the supervisor's own."""
+    memory_bytes: int | None = None
+    """Resident, of its process group; the root has the supervisor's own."""
     log: str | None = None
     actors: tuple[ActorStatus, ...] = ()
 
@@ -106,6 +165,11 @@ class Status(Answer, frozen=True):
     models: tuple[str, ...]
     children: tuple[ChildRow, ...]
     """The root first, children in start order after their supervisor."""
+    clock_s: float = 0.0
+    """When this was, on a clock of the supervisor that never jumps: the difference of two is the
+    time between them."""
+    web: str | None = None
+    """The address of its page, if it serves one."""
 
 
-AnyAnswer = Accepted | Denied | Status
+AnyAnswer = Accepted | Denied | Proposal | Status

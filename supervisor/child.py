@@ -10,6 +10,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -22,6 +23,8 @@ from supervisor.launchers.zygote import Image, Zygote
 from supervisor.layout import Layout
 from supervisor.plan import Recipe
 from supervisor.private import write_private
+from supervisor.probes import Prober
+from supervisor.runstate import RunningChild
 from supervisor.tree import Reason
 
 
@@ -37,6 +40,7 @@ class Child:
         *,
         on_process: Callable[[Child], None],
         on_ready: Callable[[Child], None],
+        on_alive: Callable[[Child], None],
         on_exit: Callable[[Child, Reason], None],
     ) -> None:
         self.id = name
@@ -44,7 +48,13 @@ class Child:
         self.recipe = recipe
         self.log = layout.log(name)
         self.started_at = 0.0
-        """Loop time of the spawn."""
+        """Loop time of the spawn, or of the adoption."""
+        self.run_told = run
+        """What the process takes its run to be; of an adopted one, a number of another tree's."""
+        self.adopted = False
+        """Whether an earlier supervisor has started it."""
+        self.prepared = False
+        """Whether it has said that it can do its work."""
         self.incarnations: dict[str, int] = {}
         self.meta: dict[str, msgspec.Raw] = {}
         self.beat: Beat | None = None
@@ -55,23 +65,35 @@ class Child:
         self._spec_file = layout.node_spec(name)
         self._on_process = on_process
         self._on_ready = on_ready
+        self._on_alive = on_alive
         self._on_exit = on_exit
         self._asked = Asked.NOTHING
+        self._condemned = ""
         self._failing = ""
         self._link: Link | None = None
         self._follower: Follower | None = None
+        self._prober: Prober | None = None
         self._log_offset = 0
+        self.granted: dict[str, str] = {}
+        """Environment of this run alone."""
+        self._draining = False
 
     @property
     def is_server(self) -> bool:
         return self.recipe.node is None
 
-    def start(self, above: Mapping[str, int], zygote: Zygote | None = None) -> None:
+    def start(
+        self,
+        above: Mapping[str, int],
+        zygote: Zygote | None = None,
+        granted: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Start it, by forking the zygote if one is given. `above` has the last incarnation known
-        of each actor name.
+        of each actor name; `granted` is environment of this run alone.
 
         Raises OSError when the process cannot be started; then nothing is left to clean up.
         """
+        self.granted = dict(granted)
         self._log_offset = logfiles.rotate(self.log)
         if self.recipe.node is not None:
             actors = tuple(
@@ -93,10 +115,32 @@ class Child:
             else:
                 cwd = Path(self.recipe.cwd)
                 cwd.stat()  # a fork could only die of what a spawn would have raised
-                zygote.fork(self._spec_file, self.log, cwd, self.recipe.own_env, self._forked)
+                env = {**self.recipe.own_env, **self.granted}
+                zygote.fork(self._spec_file, self.log, cwd, env, self._forked)
         except OSError:
             self._stop_following()
             raise
+        if self.recipe.node is None and self.recipe.ready_mark is None and self.zygote is None:
+            # It has nothing to say; whether it stays up is seen later.
+            asyncio.get_running_loop().call_soon(self._is_prepared)
+
+    def adopt(self, running: RunningChild) -> None:
+        """Take over a process that an earlier supervisor has started. It becomes ready when it
+        answers, or says so itself.
+
+        Raises ProcessLookupError when it is no more.
+        """
+        self.process = LocalProcess(running.pid, started=running.pid_started, on_exit=self._exited)
+        self.adopted = True
+        self.run_told = running.run
+        self.incarnations = dict(running.incarnations)
+        self.granted = dict(running.granted)
+        self.started_at = asyncio.get_running_loop().time()
+        self._log_offset = logfiles.size(self.log)
+        if self.recipe.probe is not None:
+            self._prober = Prober(self.recipe.probe, self._answered)
+        elif self.recipe.node is None:
+            self.prepared = True
 
     def _start_zygote(self, image: Image) -> None:
         self.zygote = Zygote(
@@ -108,12 +152,12 @@ class Child:
         )
         self.process = self.zygote.process
         # It takes orders from the start; what is asked for early waits for the imports.
-        asyncio.get_running_loop().call_soon(self._on_ready, self)
+        asyncio.get_running_loop().call_soon(self._is_prepared)
 
     def _spawn(self) -> None:
         self.process = LocalProcess.spawn(
             self.recipe.argv,
-            env=self.recipe.env,
+            env={**self.recipe.env, **self.granted},
             cwd=Path(self.recipe.cwd),
             log=self.log,
             on_exit=self._exited,
@@ -142,9 +186,10 @@ class Child:
     # -- orders ----------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Ask a node to finish its work and leave. Without a link the order is lost, and the
-        polite stop follows when the time for draining is over."""
+        """Ask a node to finish its work and leave; one that is not linked right now is asked when
+        it is again."""
         self._ask(Asked.TO_LEAVE)
+        self._draining = True
         if self._link is not None:
             self._link.say(DrainOrder())
 
@@ -157,6 +202,18 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, its whole process group."""
         self._ask(Asked.NO_MORE)
+        if self.process is not None:
+            self.process.kill()
+
+    def condemn(self, reason: str) -> None:
+        """SIGKILL its process group, for a failure that it cannot tell of itself."""
+        self._condemned = reason
+        if self.process is not None:
+            self.process.kill()
+
+    def fail(self, why: str) -> None:
+        """Kill it for a failure that it does not know of itself."""
+        self._failing = why
         if self.process is not None:
             self.process.kill()
 
@@ -173,6 +230,8 @@ class Child:
     def linked(self, link: Link) -> None:
         """The node has connected, perhaps again."""
         self._link = link
+        if self._draining:
+            link.say(DrainOrder())
 
     def unlinked(self, link: Link) -> None:
         """A connection of the node has ended, perhaps an old one."""
@@ -184,13 +243,18 @@ class Child:
         match note:
             case Prepared(incarnations, meta):
                 self.incarnations, self.meta = incarnations, meta
-                self._on_ready(self)
+                self._is_prepared()
             case Beat():
                 self.beat, self.beat_at = note, asyncio.get_running_loop().time()
+                self._on_alive(self)
             case Failing(reason):
                 self._failing = reason
             case _:
                 pass  # a second Hello, or an order that is ours to give
+
+    def _is_prepared(self) -> None:
+        self.prepared = True
+        self._on_ready(self)
 
     # -- its process -----------------------------------------------------------------------------
 
@@ -202,18 +266,30 @@ class Child:
         assert self.recipe.ready_mark is not None, "only servers' logs are followed"
         if self.recipe.ready_mark in line:
             self._stop_following()
-            self._on_ready(self)
+            if self.recipe.probe is not None:
+                self._prober = Prober(self.recipe.probe, self._answered)
+            self._is_prepared()
+
+    def _answered(self) -> None:
+        """A server has answered a probe."""
+        if not self.prepared:
+            self._is_prepared()
+        self._on_alive(self)
 
     def _stop_following(self) -> None:
         if self._follower is not None:
             self._follower.close()
             self._follower = None
+        if self._prober is not None:
+            self._prober.close()
+            self._prober = None
 
     def _exited(self, ending: Exit) -> None:
         self._stop_following()
         reason = reason_of(
             ending,
             asked=self._asked,
+            condemned=self._condemned,
             said=self._failing,
             tail=self.tail(),
             node=not self.is_server,

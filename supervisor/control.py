@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import structlog
 
-from actors.runtime.link import LINE_LIMIT, Hello, Link, decode
-from supervisor.calls import Accepted, Answer, AnyCall, Denied, Down, Events, GetStatus, Restart
+from actors.runtime.link import LINE_LIMIT, DrainOrder, Hello, Link, decode
+from supervisor.calls import (
+    HISTORY_LIMIT,
+    Accepted,
+    Answer,
+    AnyCall,
+    Apply,
+    Denied,
+    Down,
+    DrainChild,
+    Events,
+    GetStatus,
+    Restart,
+    Scale,
+)
 from supervisor.child import Child
 from supervisor.events import Event
 
 EVENTS_LIMIT = 1000
 """Events that may wait for a slow reader; one more and it is disconnected."""
+assert HISTORY_LIMIT < EVENTS_LIMIT, "what is remembered can be told to a new reader at once"
 
 log = structlog.get_logger("control")
 _call_decoder = msgspec.json.Decoder(AnyCall)
@@ -34,11 +50,17 @@ class Owner(Protocol):
         """The child whose process is calling; None when it is none of ours."""
         ...
 
-    def status(self) -> Answer: ...
+    async def status(self) -> Answer: ...
 
-    def stop(self, *, force: bool) -> None: ...
+    def stop(self, *, force: bool, drain: bool) -> None: ...
 
-    async def restart(self, child: str) -> Answer: ...
+    async def restart(self, name: str, *, rolling: bool) -> Answer: ...
+
+    async def drain_child(self, child: str) -> Answer: ...
+
+    async def scale(self, name: str, replicas: int) -> Answer: ...
+
+    async def apply(self, call: Apply) -> Answer: ...
 
 
 class Subscription:
@@ -74,6 +96,7 @@ class Control:
         self._server: asyncio.Server | None = None
         self._handling: set[asyncio.Task[None]] = set()
         self._subscriptions: set[Subscription] = set()
+        self._history: deque[Event] = deque(maxlen=HISTORY_LIMIT)
 
     async def start(self) -> None:
         """Listen. Whoever holds the namespace's lock owns the path: an old socket is removed."""
@@ -84,9 +107,22 @@ class Control:
         self._path.chmod(0o600)
 
     def tell(self, event: Event) -> None:
-        """Pass an event on to everybody who listens."""
+        """Pass an event on to everybody who listens, and remember it for who comes later."""
+        self._history.append(event)
         for subscription in self._subscriptions:
             subscription.tell(event)
+
+    @contextlib.contextmanager
+    def subscribe(self, recent: int) -> Iterator[Subscription]:
+        """All that is told from now on, after the last `recent` events; none is missing between."""
+        subscription = Subscription()
+        for event in list(self._history)[max(0, len(self._history) - recent) :]:
+            subscription.tell(event)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
 
     async def close(self) -> None:
         """Tell the listeners what is left, disconnect everybody, remove the socket."""
@@ -134,6 +170,9 @@ class Control:
             child = self._owner.find(hello) if isinstance(hello, Hello) else None
             if child is None:
                 log.warning("stranger_refused", said=first.note)
+                # A node of this namespace that an earlier supervisor had no time to write down.
+                # To be sent away counts for nothing with it; it would call again and again.
+                Link(reader, writer).say(DrainOrder())
                 return
             await _listen(child, Link(reader, writer))
             return
@@ -147,27 +186,33 @@ class Control:
     async def _answer(self, call: AnyCall, writer: asyncio.StreamWriter) -> None:
         match call:
             case GetStatus():
-                await _say(writer, self._owner.status())
-            case Down(force=force):
+                await _say(writer, await self._owner.status())
+            case Down(force=force, drain=drain):
                 await _say(writer, Accepted())
-                self._owner.stop(force=force)
-            case Restart(id=child):
-                await _say(writer, await self._owner.restart(child))
-            case Events():
-                await self._tell_events(writer)
+                self._owner.stop(force=force, drain=drain)
+            case Restart(id=name, rolling=rolling):
+                await _say(writer, await self._owner.restart(name, rolling=rolling))
+            case DrainChild(id=child):
+                await _say(writer, await self._owner.drain_child(child))
+            case Scale(name=name, replicas=replicas):
+                await _say(writer, await self._owner.scale(name, replicas))
+            case Apply():
+                await _say(writer, await self._owner.apply(call))
+            case Events(recent=recent, follow=follow):
+                await self._tell_events(writer, recent, follow=follow)
 
-    async def _tell_events(self, writer: asyncio.StreamWriter) -> None:
+    async def _tell_events(
+        self, writer: asyncio.StreamWriter, recent: int, *, follow: bool
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None, "a connection is handled by a task"
         task.set_name("events")
-        subscription = Subscription()
-        self._subscriptions.add(subscription)
-        try:
+        with self.subscribe(recent) as subscription:
+            if not follow:
+                subscription.end()
             await _say(writer, Accepted())
             while (event := await subscription.next()) is not None:
                 await _say(writer, event)
-        finally:
-            self._subscriptions.discard(subscription)
 
 
 async def _listen(child: Child, link: Link) -> None:

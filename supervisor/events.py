@@ -8,9 +8,20 @@ import msgspec
 class Event(msgspec.Struct, frozen=True, tag=True, tag_field="event", kw_only=True):
     """Base of everything that is told."""
 
+    at: float = 0.0
+    """Seconds since 1970; put in by the supervisor when it tells."""
+
 
 class ChildStarting(Event, frozen=True):
     """A process was spawned."""
+
+    id: str
+    run: int
+    pid: int
+
+
+class ChildAdopted(Event, frozen=True):
+    """A process that an earlier supervisor had started was taken over."""
 
     id: str
     run: int
@@ -62,6 +73,8 @@ class Serving(Event, frozen=True):
     took_s: float
     urls: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    web: str | None = None
+    """The address of the supervisor's page, if it serves one."""
 
 
 class Stopping(Event, frozen=True):
@@ -78,3 +91,59 @@ class Stopped(Event, frozen=True):
     child: str = ""
     """Whose failure it was, if it was one."""
     log: str = ""
+
+
+class ChangeStarted(Event, frozen=True):
+    """A change of the running tree has begun."""
+
+    what: str
+    """Such as `scale context to 3`."""
+    steps: int
+    difference: tuple[str, ...] = ()
+    """Lines for people; empty for a rolling restart."""
+
+
+class ChangeStep(Event, frozen=True):
+    """A step of a change is about to be taken."""
+
+    what: str
+    step: int
+    """From 1."""
+    steps: int
+
+
+class ChangeDone(Event, frozen=True):
+    """Everything is as it was asked for."""
+
+    what: str
+    took_s: float
+
+
+class ChangeFailed(Event, frozen=True):
+    """A change could not be carried out."""
+
+    what: str
+    reason: str
+    taken_back: bool
+    """Whether everything is as it was before."""
+
+
+AnyEvent = (
+    ChildStarting
+    | ChildAdopted
+    | ChildReady
+    | ChildEnded
+    | ChildNotReady
+    | ChildGivenUp
+    | Serving
+    | Stopping
+    | Stopped
+    | ChangeStarted
+    | ChangeStep
+    | ChangeDone
+    | ChangeFailed
+    | ChangeStarted
+    | ChangeStep
+    | ChangeDone
+    | ChangeFailed
+)

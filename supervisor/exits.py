@@ -34,13 +34,23 @@ class Asked(enum.IntEnum):
 
 
 def reason_of(
-    ending: Exit, *, asked: Asked, said: str = "", tail: Sequence[str] = (), node: bool
+    ending: Exit,
+    *,
+    asked: Asked,
+    condemned: str = "",
+    said: str = "",
+    tail: Sequence[str] = (),
+    node: bool,
 ) -> Reason:
     """Why a process ended.
 
-    `said` is what a node announced over its link before it failed, the best text there is; the
-    last line of the log comes next. `node`: its exit codes are those of `actors.runtime.process`.
+    `condemned` is why the watchdog killed it, if it did: that is then the reason, whatever else it
+    was told. `said` is what a node announced over its link before it failed, the best text there
+    is; the last line of the log comes next. `node`: its exit codes are those of
+    `actors.runtime.process`.
     """
+    if condemned and ending.code is None:
+        return Reason(Kind.ABNORMAL, condemned)
     if ending.signal is not None:
         if asked is Asked.NO_MORE and ending.signal == signal.SIGKILL:
             return KILLED

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-_IN_MODIFY = 0x2
+from supervisor.inotify import watch_writes
+
 _READ_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
 """A longer line is handed on in pieces."""
@@ -24,7 +23,7 @@ class Follower:
         self._rest = b""
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         os.lseek(self._file, offset, os.SEEK_SET)
-        self._inotify = _watch(path)
+        self._inotify = watch_writes(path)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._inotify, self._woken)
         # What was written before the watch began raises no event.
@@ -51,16 +50,3 @@ class Follower:
             for line in lines:
                 if self._file >= 0:
                     self._on_line(line)
-
-
-def _watch(path: Path) -> int:
-    """A descriptor that becomes readable when the file is written to. Raises OSError."""
-    libc: Any = ctypes.CDLL(None, use_errno=True)
-    descriptor: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-    if descriptor < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    if libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY) < 0:
-        number = ctypes.get_errno()
-        os.close(descriptor)
-        raise OSError(number, os.strerror(number), str(path))
-    return descriptor

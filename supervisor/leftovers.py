@@ -6,13 +6,41 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
-from actors.runtime.pids import is_alive
+from actors.runtime.pids import is_alive, process_started
 from supervisor.runstate import RunningChild
 
 GRACE_S = 5.0
 """From SIGTERM to SIGKILL."""
+
+
+STATE_VARIABLE = "UNDERSTUDY_STATE"
+"""In the environment of all that a supervisor starts: its state directory."""
+
+
+def find_unrecorded(state: Path, recorded: Collection[int]) -> list[RunningChild]:
+    """Children of an earlier supervisor that was killed before it could write them down.
+
+    `recorded`: the pids that are known. Only leaders of sessions are looked for, as all our
+    children are: what they start themselves goes with them.
+    """
+    mark = f"{STATE_VARIABLE}={state}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or (pid := int(entry.name)) in recorded:
+            continue
+        try:
+            marked = mark in (entry / "environ").read_bytes().split(b"\0")
+            if marked and os.getsid(pid) == pid:
+                started = process_started(pid)
+                found.append(
+                    RunningChild(name=f"process {pid}", pid=pid, pid_started=started, run=0)
+                )
+        except OSError:
+            continue  # somebody else's, or it has just ended
+    return found
 
 
 async def end_leftovers(

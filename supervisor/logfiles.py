@@ -30,6 +30,14 @@ def rotate(path: Path, *, at_bytes: int = ROTATE_AT_BYTES, kept: int = KEPT) -> 
     return 0
 
 
+def size(path: Path) -> int:
+    """Where the next line will stand."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def tail(path: Path, offset: int = 0, *, lines: int = TAIL_LINES) -> tuple[str, ...]:
     """The last non-empty lines that were written from `offset` on. A missing file has none."""
     try:

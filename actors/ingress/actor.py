@@ -33,6 +33,9 @@ from actors.text.stop_strings import StopAutomaton, StopMatcher
 from actors.text.store import TokenizerStore
 from actors.text.tokenizer import TOKEN_ID, Tokenizer
 
+LATE_REQUEST_S = 0.2
+"""How long a connection that was opened before a drain may take to send its request."""
+
 
 class Ingress(Actor):
     """Serves the OpenAI API.
@@ -65,6 +68,8 @@ class Ingress(Actor):
 
     async def draining(self) -> None:
         await self._server.stop_listening()
+        # Who has just connected is about to send a request.
+        await asyncio.sleep(LATE_REQUEST_S)
         await self._idle.wait()
 
     async def stopping(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -115,10 +117,20 @@ class HttpServer:
         self.url = f"http://{host}:{port}"
 
     async def stop_listening(self) -> None:
-        """Take no new connection; those that are open go on."""
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
+        """Take no new connection; those that are open go on, and those that clients have opened
+        but we have not accepted yet are accepted: closing the socket alone would reset them."""
+        site, self._site = self._site, None
+        if site is None or self._runner is None:
+            return
+        # aiohttp has no public way to its sockets, and uvloop's server is no asyncio.Server.
+        listening = getattr(site._server, "sockets", ())  # noqa: SLF001
+        queues = [socket.socket(fileno=os.dup(one.fileno())) for one in listening]
+        await site.stop()
+        waiting = [connection for queue in queues for connection in _accept_rest(queue)]
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            assert self._runner.server is not None, "it has been set up"
+            await loop.connect_accepted_socket(self._runner.server, connection)
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -275,6 +287,20 @@ class HttpServer:
         ready = any(models.values()) and not missing
         body = {"status": "ready" if ready else "not ready", "models": models, "missing": missing}
         return web.json_response(body, status=200 if ready else 503)
+
+
+def _accept_rest(queue: socket.socket) -> list[socket.socket]:
+    """Everybody who waits to be accepted; then close the queue, with nothing in between."""
+    accepted = []
+    queue.setblocking(False)  # noqa: FBT003 - positional in the standard library
+    with queue:
+        while True:
+            try:
+                accepted.append(queue.accept()[0])
+            except BlockingIOError:
+                return accepted
+            except ConnectionAbortedError:
+                pass  # the client has gone in the meantime
 
 
 async def _speak_openai(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Collection
 from pathlib import Path
+
+from supervisor.cli import manual
 
 DESCRIPTION = """\
 Bring up the actors that a topology file describes, and keep them up.
 
   supervise topologies/disagg.yaml         start it here; Ctrl-C stops everything
   supervise status                         what is running
+  supervise top                            the same, live
   supervise logs -f router                 what the router says
   supervise down                           stop it from elsewhere
 """
@@ -19,11 +23,17 @@ EXAMPLES = {
 examples:
   supervise topologies/disagg.yaml
   supervise topologies/disagg.yaml --port 8081 --namespace blue
+  supervise topologies/disagg.yaml --web       # and a page that draws the live tree
   supervise up topologies/disagg.yaml --set children.context.replicas=2""",
     "check": """\
 examples:
   supervise check topologies/disagg.yaml
   supervise check topologies/disagg.yaml --set children.router.options.temperature=0.5""",
+    "chat": """\
+examples:
+  supervise chat                               # with the engine of topologies/disagg.yaml
+  supervise chat topologies/aggregated.yaml
+  echo 'What is the capital of Chad?' | supervise chat""",
     "schema": """\
 example:
   supervise schema > topology.schema.json      # for the YAML support of an editor""",
@@ -32,26 +42,59 @@ example:
 examples:
   supervise status                             # of the only one that runs
   supervise status topologies/disagg.yaml
+  supervise status -v                          # with the last lines of all that ever failed
   supervise status --namespace blue --json | jq '.children[].state'""",
     "down": """\
 examples:
   supervise down
+  supervise down --now                         # do not wait for work in progress
   supervise down --namespace blue --force      # kill, do not ask""",
+    "scale": """\
+examples:
+  supervise scale context 3
+  supervise scale generation 0 --namespace blue""",
+    "drain": """\
+examples:
+  supervise drain generation/1                 # say, to look at its GPU
+  supervise restart generation/1               # and back""",
+    "apply": """\
+examples:
+  supervise apply topologies/disagg.yaml --dry-run
+  supervise apply topologies/disagg.yaml --yes
+  supervise apply topologies/disagg.yaml --set children.router.options.strategy=random""",
     "restart": """\
 examples:
   supervise restart context/0
+  supervise restart --rolling generation       # one after the other, while serving
   supervise restart router --namespace blue""",
     "events": """\
-example:
-  supervise events | jq 'select(.event == "ChildEnded")'""",
+examples:
+  supervise events                             # what has lately happened
+  supervise events -f --json | jq 'select(.event == "ChildEnded")'""",
+    "top": """\
+examples:
+  supervise top
+  supervise top --interval 0.5 --namespace blue
+  supervise top --json | jq .overview.totals.tokens_per_s""",
+    "completion": """\
+examples:
+  supervise completion bash > ~/.local/share/bash-completion/completions/supervise
+  supervise completion zsh > ~/.zfunc/_supervise
+  supervise completion fish > ~/.config/fish/completions/supervise.fish""",
     "logs": """\
 examples:
   supervise logs                               # the last lines of every child
-  supervise logs -f context/0""",
+  supervise logs -f context/0
+  supervise logs -n 100 --json router | jq -r .line""",
 }
 _GLOBAL = "options of every command"
-_VALUED = frozenset({"--set", "--port", "--namespace", "--state-dir", "--log-level"})
-"""Those of every command that are followed by a value."""
+NAMES_COMMAND = "names"
+"""What completion scripts ask for names; not shown."""
+SHELLS = ("bash", "zsh", "fish")
+MIN_INTERVAL_S = 0.1
+ANY_PORT = 0
+_VALUED = frozenset({"--set", "--port", "--namespace", "--state-dir", "--log-level", "--web"})
+"""Those that may stand before the command or the file and are followed by a value."""
 
 
 class Options(argparse.Namespace):
@@ -67,14 +110,33 @@ class Options(argparse.Namespace):
     log_level: str | None
     as_json: bool = False
     force: bool = False
+    now: bool = False
+    rolling: bool = False
+    replicas: int | None = None
+    dry_run: bool = False
+    yes: bool = False
     follow: bool = False
     lines: int = 20
+    verbose: bool = False
+    interval_s: float = 1.0
+    web: int | None = None
+    """The port of the page; 0 any that is free, None no page."""
+    shell: str | None = None
+    kind: str = "namespaces"
 
 
 def parse(arguments: list[str]) -> Options:
     """Read the arguments; leaves the process for `--help` and for wrong usage."""
-    parser, commands = _parser()
+    parser, commands = make_parser()
+    arguments = [
+        "--web=0" if _is_bare_web(arguments, at) else word for at, word in enumerate(arguments)
+    ]
     return parser.parse_args(_command_first(arguments, commands), namespace=Options())
+
+
+def _is_bare_web(arguments: list[str], at: int) -> bool:
+    """Whether `--web` stands without a number, perhaps before the file, which is not its port."""
+    return arguments[at] == "--web" and not "".join(arguments[at + 1 : at + 2]).isdecimal()
 
 
 def _command_first(arguments: list[str], commands: Collection[str]) -> list[str]:
@@ -91,7 +153,7 @@ def _command_first(arguments: list[str], commands: Collection[str]) -> list[str]
     return ["up", *arguments]
 
 
-def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
+def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     common = _common()
     parser = argparse.ArgumentParser(
         prog="supervise",
@@ -100,42 +162,119 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="supervise COMMAND --help tells more, with examples.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, prog="supervise"
+    )
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(
             name,
             help=text,
-            description=f"{text[:1].upper()}{text[1:]}.",
-            epilog=EXAMPLES[name],
+            description=manual.describe(name, text),
+            epilog=manual.epilog(name, EXAMPLES[name]),
             parents=[common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
     up = add("up", "start a topology and stay with it until it ends")
     up.add_argument("file", type=Path, metavar="FILE", help="the topology")
+    up.add_argument(
+        "--web",
+        type=_port,
+        nargs="?",
+        const=ANY_PORT,
+        metavar="PORT",
+        help="serve a page with the live tree on 127.0.0.1 (default: any free port; "
+        "`supervise status` has the address)",
+    )
     check = add("check", "say everything that is wrong with a topology; start nothing")
     check.add_argument("file", type=Path, metavar="FILE", help="the topology")
     status = add("status", "show the tree of a running supervisor")
     _add_target(status)
-    status.add_argument("--json", dest="as_json", action="store_true", help="for programs")
-    restart = add("restart", "stop one child and start it again; wait until it is ready")
-    restart.add_argument("child", metavar="NAME", help="a child as in `supervise status`")
+    status.add_argument(
+        "-v", "--verbose", action="store_true", help="the last lines of every child that failed"
+    )
+    _add_json(status)
+    top = add("top", "show the tree live: rates, queues, memory, CPU, what happens")
+    _add_target(top)
+    top.add_argument(
+        "--interval",
+        dest="interval_s",
+        type=_interval,
+        default=1.0,
+        metavar="SECONDS",
+        help="between two looks (default 1)",
+    )
+    _add_json(top)
+    restart = add("restart", "stop children and start them again; wait until they are ready")
+    restart.add_argument("child", metavar="NAME", help="a child, or an entry with all its replicas")
+    restart.add_argument(
+        "--rolling",
+        action="store_true",
+        help="one at a time, each ready before the next is stopped",
+    )
+    scale = add("scale", "change the number of an entry's replicas; wait until it is so")
+    scale.add_argument("child", metavar="NAME", help="the entry's name")
+    scale.add_argument("replicas", type=_count, metavar="N", help="how many there shall be")
+    drain = add("drain", "let one child finish its work, stop it and keep it stopped")
+    drain.add_argument("child", metavar="NAME", help="a child as in `supervise status`")
+    apply = add("apply", "change what runs to what a topology says, while serving")
+    apply.add_argument("file", type=Path, metavar="FILE", help="the topology")
+    apply.add_argument("--dry-run", action="store_true", help="only show what would change")
+    apply.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    _add_json(apply)
     logs = add("logs", "print what children wrote")
     logs.add_argument("child", metavar="NAME", nargs="?", help="one child only")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
-    logs.add_argument("-n", "--lines", type=int, default=20, help="of each child (default 20)")
-    add("events", "print what happens from now on, one JSON object a line")
+    logs.add_argument(
+        "-n", "--lines", type=_count, default=20, metavar="N", help="of each child (default 20)"
+    )
+    _add_json(logs)
+    events = add("events", "print what has happened lately, or goes on happening")
+    events.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    _add_json(events)
     down = add("down", "stop a running supervisor and everything below it; wait until it is gone")
     _add_target(down)
+    down.add_argument("--now", action="store_true", help="do not let work in progress finish")
     down.add_argument("--force", action="store_true", help="kill everything at once")
+    chat = add("chat", "talk to a model in the terminal; no service is started or needed")
+    _add_target(chat)
     add("schema", "print the JSON Schema of topology files")
+    completion = add("completion", "print a completion script for a shell")
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish")
+    names = commands.add_parser(NAMES_COMMAND, parents=[common])
+    names.add_argument("kind", choices=("namespaces", "children"))
     add("version", "print the version")
     return parser, set(commands.choices)
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", nargs="?", help="its topology")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port (0 to 65535)")
+    return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{count} is not a number of lines")
+    return count
+
+
+def _interval(text: str) -> float:
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds >= MIN_INTERVAL_S):
+        raise argparse.ArgumentTypeError(f"expected at least {MIN_INTERVAL_S} seconds")
+    return seconds
 
 
 def _common() -> argparse.ArgumentParser:

@@ -5,7 +5,6 @@ What talks is `actors.chat`, in this process's place: a supervisor imports no en
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Mapping
@@ -15,9 +14,9 @@ from typing import NoReturn
 import msgspec
 
 from supervisor.cli.arguments import Options
-from supervisor.cli.files import read_topology
+from supervisor.cli.files import read_checked
 from supervisor.cli.main import EXIT_USAGE
-from supervisor.topology import ActorInstance, Topology, TopologyError, check_options, render
+from supervisor.topology import ActorInstance, Topology
 
 DEFAULT_FILE = Path("topologies/disagg.yaml")
 
@@ -26,13 +25,8 @@ def chat(options: Options, environ: Mapping[str, str]) -> int:
     """Talk; on success this does not return."""
     if options.file is None:
         options.file = DEFAULT_FILE
-    reading = read_topology(options, environ)
+    reading = read_checked(options, environ)
     if reading is None:
-        return EXIT_USAGE
-    try:
-        asyncio.run(check_options(reading))
-    except TopologyError as error:
-        print(render(error), file=sys.stderr)
         return EXIT_USAGE
     worker = find_worker(reading.topology)
     if worker is None:

@@ -27,15 +27,23 @@ def read_topology(options: Options, environ: Mapping[str, str]) -> Reading | Non
         return None
 
 
-def check(options: Options, environ: Mapping[str, str]) -> int:
-    """Say all that is wrong with a topology, its actors' options included."""
+def read_checked(options: Options, environ: Mapping[str, str]) -> Reading | None:
+    """Like `read_topology`, with the actors' options checked too."""
     reading = read_topology(options, environ)
     if reading is None:
-        return EXIT_USAGE
+        return None
     try:
         asyncio.run(check_options(reading))
     except TopologyError as error:
         print(render(error), file=sys.stderr)
+        return None
+    return reading
+
+
+def check(options: Options, environ: Mapping[str, str]) -> int:
+    """Say all that is wrong with a topology, its actors' options included."""
+    reading = read_checked(options, environ)
+    if reading is None:
         return EXIT_USAGE
     count = sum(1 for _ in reading.topology.node_instances())
     nodes = "1 node" if count == 1 else f"{count} nodes"

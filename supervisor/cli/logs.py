@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -29,10 +30,13 @@ def logs(options: Options, environ: Mapping[str, str]) -> int:
         return EXIT_NOT_RUNNING
     width = max(len(child_of_log(file)) for file in files)
     offsets = {file: file.stat().st_size for file in files}
-    printers: dict[Path, Printer] = {
-        file: partial(_print_after, "" if len(files) == 1 else f"{child_of_log(file):<{width}} | ")
-        for file in files
-    }
+    printers: dict[Path, Printer] = {}
+    for file in files:
+        child = child_of_log(file)
+        if options.as_json:
+            printers[file] = partial(_print_json, child)
+        else:
+            printers[file] = partial(_print_after, f"{child:<{width}} | " if files[1:] else "")
     for file in files:
         for line in tail(file, lines=options.lines):
             printers[file](line)
@@ -68,6 +72,10 @@ async def _follow(printers: Mapping[Path, Printer], offsets: Mapping[Path, int])
     finally:
         for follower in followers:
             follower.close()
+
+
+def _print_json(child: str, line: str) -> None:
+    print(json.dumps({"child": child, "line": line}, ensure_ascii=False), flush=True)
 
 
 def _print_after(prefix: str, line: str) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from supervisor.cli.arguments import parse
+from supervisor.cli.arguments import NAMES_COMMAND, parse
 
 EXIT_USAGE = 2
 EXIT_NOT_RUNNING = 3
@@ -18,13 +18,20 @@ _ROOMS = MappingProxyType(
     {
         "up": "up",
         "check": "files",
+        "chat": "chat",
         "schema": "files",
         "version": "files",
         "status": "ask",
         "down": "ask",
         "restart": "ask",
+        "scale": "change",
+        "drain": "change",
+        "apply": "change",
         "events": "ask",
         "logs": "logs",
+        "top": "top",
+        "completion": "completion",
+        NAMES_COMMAND: "names",
     }
 )
 

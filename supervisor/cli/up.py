@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from actors.runtime import logs
+from supervisor.adoption import Adoption, choose
+from supervisor.change.source import Planner, Source
 from supervisor.cli.arguments import Options
 from supervisor.cli.files import read_topology
 from supervisor.cli.main import EXIT_INTERRUPTED, EXIT_USAGE
 from supervisor.console.paint import Paint, wants_colours
 from supervisor.console.progress import Journal, Terminal
 from supervisor.events import Event
+from supervisor.host import check_host, this_host, wants_gpus
 from supervisor.layout import Layout, UnsafeDirectoryError
-from supervisor.leftovers import end_leftovers
-from supervisor.plan import make_plan
-from supervisor.runstate import Lock, LockHeldError, read_run_state, this_process
+from supervisor.leftovers import end_leftovers, find_unrecorded
+from supervisor.notify import Notifier, without_manager
+from supervisor.plan import Plan, identities, make_plan
+from supervisor.runstate import (
+    Lock,
+    LockHeldError,
+    RunState,
+    read_run_state,
+    still_runs,
+    this_process,
+)
 from supervisor.services import ServerNotFoundError
 from supervisor.supervisor import Supervisor
-from supervisor.topology import Reading, TopologyError, check_options, render, state_dir
+from supervisor.topology import (
+    Overrides,
+    Reading,
+    TopologyError,
+    check_options,
+    render,
+    state_dir,
+)
 from supervisor.tree import SpecError
 
 EXIT_FAILED = 1
@@ -50,23 +70,49 @@ async def _run(reading: Reading, options: Options, environ: Mapping[str, str]) -
     layout.create()
     holder = this_process(topology.namespace, topology.path)
     lock = Lock(layout.lock, holder)
+    notifier = Notifier(environ)
+    notifier.open()
     try:
-        await _end_leftovers(layout)
+        host = this_host(environ, with_gpus=wants_gpus(reading))
+        check_host(reading, host)
         await check_options(reading)
-        plan = make_plan(topology, layout, environ, log_level=options.log_level or "info")
-        supervisor = Supervisor(plan, layout, holder, listeners=(_console(environ),))
-        signals.direct_to(supervisor.stop)
-        return (await supervisor.run()).exit_code
+        own, log_level = without_manager(environ), options.log_level or "info"
+        last = read_run_state(layout.run)
+        plan = make_plan(topology, layout, own, log_level=log_level, last=last)
+        planner = Planner(_source(reading, options), layout, own, host, log_level=log_level)
+        listeners = (_console(environ), notifier)
+        adopted = await _adopt(plan, layout, last)
+        supervisor = Supervisor(
+            plan, layout, holder, listeners=listeners, planner=planner, adopted=adopted
+        )
+        async with _page(supervisor, options.web):
+            signals.direct_to(supervisor.stop, supervisor.reload)
+            return (await supervisor.run()).exit_code
     except asyncio.CancelledError:
         return EXIT_INTERRUPTED
     finally:
+        notifier.close()
         lock.release()
 
 
-class _Signals:
-    """SIGINT, SIGTERM and SIGHUP: the first asks everything to stop, the next one kills.
+@contextlib.asynccontextmanager
+async def _page(supervisor: Supervisor, port: int | None) -> AsyncIterator[None]:
+    """Serve the page as long as the supervisor runs; not at all when no port was given."""
+    if port is None:
+        yield
+        return
+    from supervisor.web import Page  # noqa: PLC0415 - an HTTP server only for those who want one
 
-    Before there is a supervisor to stop, a signal cancels the task that prepares it.
+    async with Page(supervisor, port) as page:
+        supervisor.web = page.url
+        yield
+
+
+class _Signals:
+    """SIGINT and SIGTERM: the first asks everything to stop, the next one kills. SIGHUP applies
+    the file again; it stops everything when it says that our terminal has gone.
+
+    Before there is a supervisor to stop, SIGINT and SIGTERM cancel the task that prepares it.
     """
 
     def __init__(self) -> None:
@@ -74,13 +120,24 @@ class _Signals:
         self._received = 0
         self._stop: Callable[..., None] | None = None
         self._preparing = asyncio.current_task()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+        self._reload: Callable[[], None] | None = None
+        self._had_terminal = _has_terminal()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._signalled)
+        self._outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
 
-    def direct_to(self, stop: Callable[..., None]) -> None:
-        """From now on signals are for this."""
-        self._stop = stop
+    def direct_to(self, stop: Callable[..., None], reload: Callable[[], None]) -> None:
+        """From now on signals are for these."""
+        self._stop, self._reload = stop, reload
+
+    def _hung_up(self) -> None:
+        if self._had_terminal and not _has_terminal():
+            if not self._outlives_terminal:
+                self._signalled()
+        elif self._reload is not None:
+            self._reload()
 
     def _signalled(self) -> None:
         self._received += 1
@@ -90,19 +147,34 @@ class _Signals:
             self._preparing.cancel()
 
 
-async def _end_leftovers(layout: Layout) -> None:
-    """End what a supervisor that was killed has left; we hold its lock now."""
-    last = read_run_state(layout.run)
-    if last is None:
-        return
-    ended = await end_leftovers(last.children)
+async def _adopt(plan: Plan, layout: Layout, last: RunState | None) -> Adoption:
+    """Choose what is taken over from a supervisor that was killed, and end the rest of what it
+    has left; we hold its lock now."""
+    adopted = choose(identities(plan.tree), last, still_runs)
+    before = "an earlier supervisor" if last is None else f"supervisor {last.supervisor.pid}"
+    if adopted.taken:
+        names = ", ".join(adopted.taken)
+        print(f"supervise: taking over from {before}: {names}", file=sys.stderr)
+    recorded = {os.getpid(), *(child.pid for child in (last.children if last else ()))}
+    unrecorded = find_unrecorded(layout.state, recorded)
+    ended = await end_leftovers([*adopted.refused, *unrecorded])
     if ended:
         names = ", ".join(child.name for child in ended)
-        print(
-            f"supervise: ended what supervisor {last.supervisor.pid} had left running: {names}",
-            file=sys.stderr,
-        )
-    layout.run.unlink(missing_ok=True)
+        print(f"supervise: ended what {before} had left running: {names}", file=sys.stderr)
+    return adopted
+
+
+def _has_terminal() -> bool:
+    try:
+        return os.isatty(sys.stdin.fileno())
+    except (OSError, ValueError):
+        return False  # closed
+
+
+def _source(reading: Reading, options: Options) -> Source:
+    overrides = Overrides(sets=tuple(options.sets), port=options.port, namespace=options.namespace)
+    path = reading.topology.path.absolute()
+    return Source(path=path, text=reading.document.text, overrides=overrides)
 
 
 def _console(environ: Mapping[str, str]) -> Callable[[Event], None]:

@@ -27,6 +27,8 @@ def _told(event: events.Event) -> tuple[str, str, str]:
     match event:
         case events.ChildStarting(id=child, pid=pid):
             return child, "", f"starting, pid {pid}"
+        case events.ChildAdopted(id=child, pid=pid):
+            return child, "", f"taken over, pid {pid}"
         case events.ChildReady(id=child, down_s=None, took_s=took_s):
             return child, "green", f"ready, {shown_duration(took_s)} after its start"
         case events.ChildReady(id=child, down_s=float(down_s)):
@@ -53,6 +55,14 @@ def _told_of_all(event: events.Event) -> tuple[str, str]:
             return "", "stopped"
         case events.Stopped(reason=reason):
             return "red", f"gave up: {reason}"
+        case events.ChangeStarted(what=what):
+            return "yellow", f"begins to {what}"
+        case events.ChangeStep(what=what, step=step, steps=steps):
+            return "", f"{what}: step {step} of {steps}"
+        case events.ChangeDone(what=what, took_s=took_s):
+            return "green", f"{what}: done after {shown_duration(took_s)}"
+        case events.ChangeFailed(what=what, reason=reason, taken_back=taken_back):
+            return "red", f"{what}: failed{' and was taken back' if taken_back else ''}: {reason}"
         case _:
             # A kind that came later than this function is better told badly than not at all.
             return "", type(event).__name__

@@ -34,7 +34,7 @@ class Terminal:
 
     def __call__(self, event: events.Event) -> None:
         match event:
-            case events.ChildStarting():
+            case events.ChildStarting() | events.ChildAdopted():
                 self._starting(event)
             case events.ChildReady():
                 self._ready(event)
@@ -53,11 +53,24 @@ class Terminal:
                 for line in last_words(event):
                     self._line(self._paint("red", line) if event.exit_code else line)
             case _:
+                self._changing(event)
+
+    def _changing(self, event: events.Event) -> None:
+        match event:
+            case events.ChangeStarted(what=what, difference=difference):
+                for line in (what, *(f"  {line}" for line in difference)):
+                    self._line(line)
+            case events.ChangeDone(what=what, took_s=took_s):
+                self._line(self._paint("green", f"{what}: done in {shown_duration(took_s)}"))
+            case events.ChangeFailed(what=what, reason=reason):
+                self._line(self._paint("red", f"{what}: failed: {reason}"))
+            case _:
                 pass
 
-    def _starting(self, event: events.ChildStarting) -> None:
+    def _starting(self, event: events.ChildStarting | events.ChildAdopted) -> None:
         if not self._serving and not self._stopping:
-            mark, state = self._paint("yellow", "·"), self._paint("dim", "starting")
+            how = "starting" if isinstance(event, events.ChildStarting) else "taken over"
+            mark, state = self._paint("yellow", "·"), self._paint("dim", how)
             self._unfinished(f"  {mark} {event.id:<20} {state}")
 
     def _ended(self, event: events.ChildEnded) -> None:
@@ -101,6 +114,7 @@ class Journal:
     def __call__(self, event: events.Event) -> None:
         level, name = _journal_entry(event)
         fields = msgspec.structs.asdict(event)
+        del fields["at"]  # a log line has its own time
         if "id" in fields:
             fields = {"child": fields.pop("id"), **fields}
         if "tail" in fields:
@@ -134,6 +148,7 @@ def where_to_send(event: events.Serving) -> list[str]:
     """Where requests go, and one to copy."""
     lines = [f"listening on {url}" for url in event.urls]
     lines += [f"serving model {model}" for model in event.models]
+    lines += [f"page at {event.web}"] if event.web else []
     if event.urls and event.models:
         request = {
             "model": event.models[0],

@@ -6,8 +6,10 @@ from collections import defaultdict
 
 from supervisor.calls import ChildRow, Status
 from supervisor.console.paint import Paint, shown_duration
+from supervisor.console.text import clip, printable, shown_size
+from supervisor.overview import cpu_percent
 
-_COLOURS = {
+COLOURS = {
     "running": "green",
     "starting": "yellow",
     "draining": "yellow",
@@ -17,13 +19,24 @@ _COLOURS = {
     "stopped": "dim",
     "failed": "red",
 }
+_DOWN = frozenset({"restarting", "failed"})
 _SHOWN_REASON_CHARACTERS = 100
 _SILENCE_S = 3.0
 """A node's heart beats twice a second; this long without is worth a word."""
+_RECENT_S = 60.0
+"""What a child that fell this short ago wrote last is shown, though it is up again."""
+_TAIL_LINES = 5
+_TAIL_CHARACTERS = 200
 
 
-def render_status(status: Status, paint: Paint, now: float) -> str:
-    """Head, tree and a line of addresses; `now` in seconds since 1970."""
+def render_status(
+    status: Status, paint: Paint, now: float, *, before: Status | None = None, verbose: bool = False
+) -> str:
+    """Head, tree and a line of addresses; `now` in seconds since 1970.
+
+    With a look taken `before`, the use of CPU in between; `verbose`: also what children wrote
+    last that fell long ago.
+    """
     up = shown_duration(max(0.0, now - status.since))
     lines = [
         "  ".join(
@@ -35,43 +48,68 @@ def render_status(status: Status, paint: Paint, now: float) -> str:
                 status.topology,
             )
         ),
-        *_tree(status.children, paint),
+        *_tree(status, before, paint, verbose=verbose),
         f"nats {', '.join(status.nats)}   etcd {', '.join(status.etcd)}",
     ]
     lines += [f"listening on {url}" for url in status.urls]
     lines += [f"serving model {model}" for model in status.models]
+    lines += [f"page at {status.web}"] if status.web else []
     return "\n".join(lines)
 
 
-def _tree(rows: tuple[ChildRow, ...], paint: Paint) -> list[str]:
+def _tree(status: Status, before: Status | None, paint: Paint, *, verbose: bool) -> list[str]:
     below: defaultdict[str, list[ChildRow]] = defaultdict(list)
-    for row in rows:
+    for row in status.children:
         below[row.supervisor].append(row)
-    drawn: list[tuple[str, ChildRow]] = []
+    drawn: list[tuple[str, str, ChildRow]] = []
 
-    def draw(row: ChildRow, before: str) -> None:
+    def draw(row: ChildRow, margin: str) -> None:
         children = below[row.id]
         for child in children:
             last = child is children[-1]
-            drawn.append((f"{before}{'└─' if last else '├─'} {_name(child)}", child))
-            draw(child, f"{before}{'   ' if last else '│  '}")
+            inside = f"{margin}{'   ' if last else '│  '}"
+            drawn.append((f"{margin}{'└─' if last else '├─'} {_name(child)}", inside, child))
+            draw(child, inside)
 
     for root in below[""]:
         draw(root, "")
-    width = max((len(name) for name, _ in drawn), default=0)
-    return [f"{name:<{width}}  {_facts(row, paint)}".rstrip() for name, row in drawn]
+    width = max((len(name) for name, _, _ in drawn), default=0)
+    earlier = {} if before is None else {row.id: row for row in before.children}
+    elapsed_s = 0.0 if before is None else status.clock_s - before.clock_s
+    lines: list[str] = []
+    for name, inside, row in drawn:
+        percent = cpu_percent(earlier.get(row.id), row, elapsed_s)
+        lines.append(f"{name:<{width}}  {_facts(row, percent, paint)}".rstrip())
+        if _wants_tail(row, verbose=verbose):
+            shown = row.tail if verbose else row.tail[-_TAIL_LINES:]
+            margin = f"{inside}  "
+            lines += (
+                margin + paint("dim", f"| {clip(printable(line), _TAIL_CHARACTERS)}")
+                for line in shown
+            )
+    return lines
+
+
+def _wants_tail(row: ChildRow, *, verbose: bool) -> bool:
+    if verbose or row.state in _DOWN:
+        return True
+    return row.ended_ago_s is not None and row.ended_ago_s < _RECENT_S
 
 
 def _name(row: ChildRow) -> str:
     return row.id.removeprefix(f"{row.supervisor}/")
 
 
-def _facts(row: ChildRow, paint: Paint) -> str:
+def _facts(row: ChildRow, percent: float | None, paint: Paint) -> str:
     facts = [_state(row.state, paint)]
     if row.pid is not None:
         facts.append(f"pid {row.pid}")
     if row.uptime_s is not None and not row.is_supervisor:
         facts.append(f"up {shown_duration(row.uptime_s)}")
+    if percent is not None:
+        facts.append(f"{percent:.0f}% cpu")
+    if row.memory_bytes is not None:
+        facts.append(shown_size(row.memory_bytes))
     if row.beat_age_s is not None and row.beat_age_s > _SILENCE_S:
         facts.append(paint("yellow", f"silent for {shown_duration(row.beat_age_s)}"))
     if row.next_retry_s is not None:
@@ -83,12 +121,11 @@ def _facts(row: ChildRow, paint: Paint) -> str:
         # An actor with the name of its node needs to be told by its incarnation alone.
         facts.append(f"{'' if actor.name == row.id else actor.name}{life}")
     if row.last_exit is not None and not row.is_supervisor:
-        reason = row.last_exit
-        if len(reason) > _SHOWN_REASON_CHARACTERS:
-            reason = f"{reason[:_SHOWN_REASON_CHARACTERS]}..."
-        facts.append(paint("dim", f"last exit: {reason}"))
+        reason = clip(printable(row.last_exit), _SHOWN_REASON_CHARACTERS)
+        ago = "" if row.ended_ago_s is None else f" {shown_duration(row.ended_ago_s)} ago"
+        facts.append(paint("red" if row.state in _DOWN else "dim", f"last exit{ago}: {reason}"))
     return "  ".join(fact for fact in facts if fact)
 
 
 def _state(state: str, paint: Paint) -> str:
-    return paint(_COLOURS.get(state, "bold"), state)
+    return paint(COLOURS.get(state, "bold"), state)

@@ -44,26 +44,32 @@ def clip(text: str, width: int) -> str:
         return text
     if width <= 0:
         return ""
-    kept, used = [], 0
-    for character in text:
+    return f"{_cut(text, width - 1)}{ELLIPSIS}"
+
+
+def _cut(text: str, width: int) -> str:
+    used = 0
+    for at, character in enumerate(text):
         used += _width(character)
-        if used > width - 1:
-            break
-        kept.append(character)
-    return f"{''.join(kept)}{ELLIPSIS}"
+        if used > width:
+            return text[:at]
+    return text
 
 
 def fit(line: Iterable[Span], width: int) -> Line:
     """The line within so many columns."""
+    spans = tuple(line)
+    if sum(cells(text) for _, text in spans) <= width:
+        return spans
     fitted: list[Span] = []
-    left = width
-    for colour, text in line:
-        part = clip(text, left)
-        if part:
-            fitted.append((colour, part))
-        left -= cells(part)
-        if part != text:
+    left = width - 1
+    for colour, text in spans:
+        if cells(text) > left:
+            if width > 0:
+                fitted.append((colour, f"{_cut(text, left)}{ELLIPSIS}"))
             break
+        fitted.append((colour, text))
+        left -= cells(text)
     return tuple(fitted)
 
 
@@ -84,7 +90,7 @@ def shown_size(size_bytes: float) -> str:
 
 def shown_number(value: float) -> str:
     """At most five characters below ten million: `0`, `0.4`, `12`, `1500`, `15k`, `1.5M`."""
-    if value < 9.95:
+    if value < 99.95:
         return f"{value:.1f}".removesuffix(".0")
     for limit, divisor, unit in ((9999.5, 1, ""), (999_500, 1e3, "k")):
         if value < limit:

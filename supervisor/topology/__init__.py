@@ -22,6 +22,7 @@ from supervisor.topology.model import (
     Supervisor,
     Tls,
     Topology,
+    Watchdog,
 )
 from supervisor.topology.options_check import OptionsProcessError, check_options
 from supervisor.topology.overrides import Overrides
@@ -48,6 +49,7 @@ __all__ = (
     "Tls",
     "Topology",
     "TopologyError",
+    "Watchdog",
     "check_options",
     "read",
     "read_text",

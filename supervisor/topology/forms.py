@@ -14,8 +14,9 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from actors.runtime.options import Forms
+from supervisor.topology.amounts import parse_bytes, parse_cpus
 from supervisor.topology.durations import parse_duration, parse_shutdown
-from supervisor.topology.model import Policy, Port, Restart, Supervision, Tls
+from supervisor.topology.model import Policy, Port, PositiveSeconds, Restart, Supervision, Tls
 
 _NAME_PATTERN = "[a-z][a-z0-9_-]{0,62}"
 _NAMESPACE_PATTERN = "[a-z0-9-]{1,63}"
@@ -52,6 +53,8 @@ FORMS: Forms = MappingProxyType(
     {
         "duration": parse_duration,
         "shutdown": parse_shutdown,
+        "bytes": parse_bytes,
+        "cpus": parse_cpus,
         "name": _matching(
             _NAME_PATTERN,
             "a name of lower-case letters, digits, - and _, a letter first, 63 at most",
@@ -117,6 +120,7 @@ class RootForm(msgspec.Struct, frozen=True, kw_only=True):
     nats: str | list[str] | NatsForm = "embedded"
     etcd: str | list[str] | EtcdForm = "embedded"
     supervision: Supervision = Supervision()
+    orphan_timeout_s: PositiveSeconds = msgspec.field(default=60.0, name="orphan_timeout")
     children: Entries
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -25,6 +25,9 @@ from supervisor.topology.places import Path as DocumentPath
 
 MAX_REPLICAS = 1024
 """Of one entry; a limit against slips such as `replicas: 80800`."""
+
+HEARTBEAT_EVERY_S = 0.25
+"""How often a node says that it lives."""
 
 Seconds: TypeAlias = Annotated[
     float, msgspec.Meta(ge=0, extra={"form": "duration"}, extra_json_schema={"format": "duration"})
@@ -41,6 +44,16 @@ ShutdownSeconds: TypeAlias = Annotated[
 """Like `Seconds`; the file may also say `infinity` (inf) or `brutal_kill` (0)."""
 
 Port: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+Bytes: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=0, extra={"form": "bytes"}, extra_json_schema={"format": "bytes"})
+]
+"""The file may say 512MiB, 8GiB or a number."""
+
+Cpus: TypeAlias = Annotated[
+    tuple[int, ...], msgspec.Meta(extra={"form": "cpus"}, extra_json_schema={"format": "cpus"})
+]
+"""In order, each once; the file may also say 0-3,8."""
 
 
 class Strategy(enum.StrEnum):
@@ -81,19 +94,34 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to wait before a restart: `initial_s * factor**n`, at most `max_s`."""
+    """How long to wait before a restart: not at all after a stable run, then `initial_s` and
+    `factor` times more with each failure in a row, at most `max_s`."""
 
     initial_s: Seconds = msgspec.field(default=0.2, name="initial")
     max_s: Seconds = msgspec.field(default=10.0, name="max")
     factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
     jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     """The share of the delay that is random."""
-    reset_after_s: Seconds = msgspec.field(default=30.0, name="reset_after")
-    """After this long without a failure the next delay is `initial_s` again."""
+    reset_after_s: Seconds = msgspec.field(default=5.0, name="reset_after")
+    """A run that was ready for this long was stable."""
 
     def __post_init__(self) -> None:
         if self.max_s < self.initial_s:
             raise ValueError("expected max to be at least initial")
+
+
+class Watchdog(msgspec.Struct, frozen=True, kw_only=True):
+    """When a ready node has failed although its process lives."""
+
+    heartbeat_s: PositiveSeconds = msgspec.field(default=1.5, name="heartbeat")
+    """Nothing was heard of its event loop for this long."""
+    progress_s: PositiveSeconds = msgspec.field(default=1.75, name="progress")
+    """It had work and did not get on for this long, nor asked for more patience."""
+
+    def __post_init__(self) -> None:
+        if min(self.heartbeat_s, self.progress_s) < 2 * HEARTBEAT_EVERY_S:
+            # A single beat that comes late must not be a failure.
+            raise ValueError(f"expected at least {2 * HEARTBEAT_EVERY_S:g} s, two heartbeats")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,17 +135,32 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     significant: bool = False
     start_deadline_s: Seconds = msgspec.field(default=120.0, name="start_deadline")
     """From spawn to ready; past it the start has failed."""
-    drain_s: Seconds = msgspec.field(default=0.0, name="drain")
-    """How long a stop lets work in progress finish before it asks the process to end."""
+    drain_s: Seconds = msgspec.field(default=10.0, name="drain")
+    """How long a stop lets work in progress finish before it asks the process to end. A node that
+    has nothing in hand leaves at once; 0 does not ask."""
     shutdown_s: ShutdownSeconds = msgspec.field(default=5.0, name="shutdown")
     """From asking the process to end to killing it. 0 kills at once (`brutal_kill`); inf never."""
     backoff: Backoff = Backoff()
     fork: bool = True
     """Start by forking a process that has the imports done, where that is possible. Say false for
     code of your own that cannot be forked after being imported."""
+    watchdog: Watchdog | Literal["off"] = Watchdog()
     max_failures: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Consecutive failures after which this child alone is given up. None: never, failures count
     towards the supervisor's intensity and escalate, as in OTP."""
+    surge: bool | None = None
+    """Whether a stand-in may run beside a process that is being replaced. None: unless it holds
+    what two cannot share, GPUs or the port of an ingress without `reuse_port`."""
+    nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] | None = None
+    """Scheduling priority, 19 the lowest; below the supervisor's own needs a privilege."""
+    cpus: Cpus | None = None
+    """The processors it may run on. None: those of the supervisor."""
+    memory_bytes: Bytes | None = msgspec.field(default=None, name="memory")
+    """How much it may allocate, see `supervisor.resources`. None: no limit of ours."""
+    gpus: Annotated[int, msgspec.Meta(ge=0, le=64)] | None = None
+    """How many of the host's GPUs are its alone. 0: it sees none; None: it sees all."""
+    open_files: Annotated[int, msgspec.Meta(ge=64)] | None = None
+    """File descriptors. None: as many as the system lets it have."""
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,6 +288,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     nats: Service
     etcd: Service
     supervision: Supervision
+    orphan_timeout_s: float = 60.0
+    """Without a supervisor for this long, nodes drain and leave."""
     children: tuple[Child, ...]
 
     def nodes(self) -> Iterator[Node]:

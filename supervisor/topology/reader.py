@@ -49,7 +49,7 @@ def read(path: Path, *, environ: Mapping[str, str], overrides: Overrides = NO_OV
     opened, is no UTF-8, or is larger than `MAX_FILE_BYTES`. The options of the actors are not
     checked here; see `options_check`.
     """
-    return read_text(_load(path), path, environ=environ, overrides=overrides)
+    return read_text(load(path), path, environ=environ, overrides=overrides)
 
 
 def read_text(
@@ -68,7 +68,9 @@ def read_text(
     return Reading(topology, document)
 
 
-def _load(path: Path) -> str:
+def load(path: Path) -> str:
+    """The text of a file. Raises TopologyError when it cannot be had, see `read`."""
+
     def refuse(message: str) -> TopologyError:
         return TopologyError([Problem(Place(str(path)), (), message)])
 
@@ -114,6 +116,7 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
         nats=nats,
         etcd=etcd,
         supervision=root.supervision,
+        orphan_timeout_s=root.orphan_timeout_s,
         children=tuple(placed.child for placed in children),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from actors.runtime.options import Answer, Inquiry
+from supervisor.topology.amounts import BYTES_PATTERN, CPUS_PATTERN, MAX_CPU
 from supervisor.topology.durations import DURATION_PATTERN
 from supervisor.topology.forms import ENTRY_FORMS, RootForm
 from supervisor.topology.options_check import DEADLINE_S, inquire
@@ -28,12 +29,30 @@ _DURATION: Schema = {
 _SHUTDOWN: Schema = {
     "anyOf": [{"$ref": f"{_REFERENCE}Duration"}, {"enum": ["infinity", "brutal_kill"]}]
 }
+_BYTES: Schema = {
+    "description": 'An amount of memory: "512MiB", "8GiB", or a number of bytes.',
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": BYTES_PATTERN},
+    ],
+}
+_CPU: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_CPU}
+_CPUS: Schema = {
+    "description": 'Processors: "0-3,8", a list of numbers, or one.',
+    "anyOf": [
+        _CPU,
+        {"type": "string", "pattern": CPUS_PATTERN},
+        {"type": "array", "items": _CPU, "minItems": 1},
+    ],
+}
 _SUBSTITUTION: Schema = {
     "description": "Replaced from the environment before anything is checked.",
     "type": "string",
     "pattern": r"\$\{",
 }
-_NAMED_FORMATS = MappingProxyType({"duration": "Duration", "shutdown": "Shutdown"})
+_NAMED_FORMATS = MappingProxyType(
+    {"duration": "Duration", "shutdown": "Shutdown", "bytes": "Bytes", "cpus": "Cpus"}
+)
 """What the types in `model` are marked with, and the definition here that each stands for."""
 _ACTOR: Schema = {"anyOf": [{"enum": list(BUILT_IN)}, {"pattern": f"^{CLASS_PATH_PATTERN}$"}]}
 _NUMBERS = frozenset({"integer", "number", "boolean"})
@@ -70,6 +89,8 @@ def file_schema(roles: Mapping[str, Answer]) -> Schema:
         "Entry": {"oneOf": entries},
         "Duration": _DURATION,
         "Shutdown": _SHUTDOWN,
+        "Bytes": _BYTES,
+        "Cpus": _CPUS,
         "Substitution": _SUBSTITUTION,
     }
     return {

@@ -75,6 +75,12 @@ class Live:
                     return line
             assert self._receive(deadline), f"no {event} {fields}; {self.journal} {self.said}"
 
+    def until_first(self, child: str) -> None:
+        """Return when anything at all is said of a child."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not any(line.get("child") == child for line in self.journal):
+            assert self._receive(deadline), f"nothing of {child}; {self.journal} {self.said}"
+
     def wait(self) -> int:
         """The exit code, once it has ended and all it said is read."""
         deadline = time.monotonic() + DEADLINE_S

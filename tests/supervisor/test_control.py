@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from actors.runtime.link import Hello
-from supervisor.calls import Accepted, Answer, Denied
+from actors.runtime.link import DrainOrder, Hello, decode
+from supervisor.calls import HISTORY_LIMIT, Accepted, Answer, Apply, Denied
 from supervisor.child import Child
 from supervisor.control import EVENTS_LIMIT, Control, Subscription
 from supervisor.events import ChildReady, Stopping
@@ -21,19 +21,32 @@ class Owner:
     """Knows no child, and notes what it is told to do."""
 
     def __init__(self) -> None:
-        self.stopped: list[bool] = []
+        self.stopped: list[tuple[bool, bool]] = []
+        self.asked: list[object] = []
 
     def find(self, hello: Hello) -> Child | None:
         return None
 
-    def status(self) -> Answer:
+    async def status(self) -> Answer:
         return Accepted()
 
-    def stop(self, *, force: bool) -> None:
-        self.stopped.append(force)
+    def stop(self, *, force: bool, drain: bool) -> None:
+        self.stopped.append((force, drain))
 
-    async def restart(self, child: str) -> Answer:
-        return Denied(why=f"no {child}")
+    async def restart(self, name: str, *, rolling: bool) -> Answer:
+        return Denied(why=f"no {name}{' to roll' if rolling else ''}")
+
+    async def drain_child(self, child: str) -> Answer:
+        self.asked.append(child)
+        return Accepted()
+
+    async def scale(self, name: str, replicas: int) -> Answer:
+        self.asked.append((name, replicas))
+        return Accepted()
+
+    async def apply(self, call: Apply) -> Answer:
+        self.asked.append(call)
+        return Accepted()
 
 
 Scenario = Callable[[Control, Path], Awaitable[None]]
@@ -72,7 +85,25 @@ def test_a_call_is_answered_once(tmp_path: Path) -> None:
         [denied] = await say(path, b'{"call":"Restart","id":"x"}\n')
         assert msgspec.json.decode(denied, type=Denied).why == "no x"
 
-    assert with_control(tmp_path, scenario).stopped == [True]
+    assert with_control(tmp_path, scenario).stopped == [(True, True)]
+
+
+def test_every_change_reaches_the_supervisor(tmp_path: Path) -> None:
+    async def scenario(_control: Control, path: Path) -> None:
+        for line in (
+            b'{"call":"DrainChild","id":"a/0"}',
+            b'{"call":"Scale","name":"a","replicas":3}',
+            b'{"call":"Apply","path":"/f","text":"t","sets":["a=b"],"dry_run":true}',
+            b'{"call":"Down","drain":false}',
+        ):
+            assert await say(path, line + b"\n") == [b'{"answer":"Accepted"}']
+        [denied] = await say(path, b'{"call":"Restart","id":"x","rolling":true}\n')
+        assert msgspec.json.decode(denied, type=Denied).why == "no x to roll"
+
+    owner = with_control(tmp_path, scenario)
+
+    assert owner.asked == ["a/0", ("a", 3), Apply(path="/f", text="t", sets=("a=b",), dry_run=True)]
+    assert owner.stopped == [(False, False)]
 
 
 def test_a_call_that_is_not_understood_is_denied_with_the_reason(tmp_path: Path) -> None:
@@ -86,8 +117,11 @@ def test_a_call_that_is_not_understood_is_denied_with_the_reason(tmp_path: Path)
 def test_noise_and_strangers_are_disconnected_and_the_next_one_is_served(tmp_path: Path) -> None:
     async def scenario(_control: Control, path: Path) -> None:
         hello = Hello("ghost/0", 1, 1, 1)
-        for line in (b"GET / HTTP/1.1\r\n", b"[]\n", b"", msgspec.json.encode(hello) + b"\n"):
+        for line in (b"GET / HTTP/1.1\r\n", b"[]\n", b""):
             assert await say(path, line) == []
+        # A node that nobody looks after is not left to try for ever: it is told to leave.
+        told = await say(path, msgspec.json.encode(hello) + b"\n")
+        assert [decode(line) for line in told] == [DrainOrder()]
         assert await say(path, b'{"call":"GetStatus"}\n') == [b'{"answer":"Accepted"}']
 
     with_control(tmp_path, scenario)
@@ -100,9 +134,38 @@ def test_every_listener_gets_every_event_and_the_end(tmp_path: Path) -> None:
         assert await reader.readline() == b'{"answer":"Accepted"}\n'
         control.tell(Stopping())
         await control.close()
-        assert await reader.read() == b'{"event":"Stopping","force":false}\n'
+        assert await reader.read() == b'{"event":"Stopping","force":false,"at":0.0}\n'
         writer.close()
         await writer.wait_closed()
+
+    with_control(tmp_path, scenario)
+
+
+def test_what_has_happened_is_told_before_what_happens(tmp_path: Path) -> None:
+    def ready(run: int) -> ChildReady:
+        return ChildReady(id="a", run=run, took_s=0.1)
+
+    async def scenario(control: Control, _path: Path) -> None:
+        for run in range(5):
+            control.tell(ready(run))
+        with control.subscribe(2) as subscription:
+            control.tell(ready(5))
+            assert [await subscription.next() for _ in range(3)] == [ready(3), ready(4), ready(5)]
+        control.tell(ready(6))
+        subscription.end()
+        assert await subscription.next() is None
+
+    with_control(tmp_path, scenario)
+
+
+def test_who_does_not_follow_is_told_the_past_and_the_end(tmp_path: Path) -> None:
+    async def scenario(control: Control, path: Path) -> None:
+        for run in range(HISTORY_LIMIT + 5):
+            control.tell(ChildReady(id="a", run=run, took_s=0.1))
+        accepted, *told = await say(path, b'{"call":"Events","recent":9999,"follow":false}\n')
+        assert accepted == b'{"answer":"Accepted"}'
+        runs = [msgspec.json.decode(line, type=ChildReady).run for line in told]
+        assert runs == list(range(5, HISTORY_LIMIT + 5))
 
     with_control(tmp_path, scenario)
 

@@ -70,3 +70,19 @@ def test_only_ends_without_a_fault_are_expected_and_details_stay_short(
     assert reason.expected == (ending.code == 0 or polite)
     assert "\n" not in reason.detail
     assert len(reason.detail) < 400
+
+
+@pytest.mark.parametrize("ending", [Exit(signal=9), Exit()])
+@pytest.mark.parametrize("asked", Asked)
+def test_the_watchdog_s_verdict_is_the_reason_however_little_the_end_tells(
+    ending: Exit, asked: Asked
+) -> None:
+    reason = reason_of(ending, asked=asked, condemned="hung: no answer", said="fine", node=False)
+
+    assert (reason.kind, reason.detail) == (Kind.ABNORMAL, "hung: no answer")
+
+
+def test_whoever_ends_by_itself_just_before_the_kill_has_its_own_reason() -> None:
+    reason = reason_of(Exit(code=3), asked=Asked.NOTHING, condemned="hung: no answer", node=True)
+
+    assert reason.detail == "exit code 3"

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from actors.runtime.pids import process_started
-from supervisor.leftovers import end_leftovers
+from supervisor.leftovers import STATE_VARIABLE, end_leftovers, find_unrecorded
 from supervisor.runstate import RunningChild
 
 pytestmark = pytest.mark.process
@@ -23,9 +25,14 @@ DEAF = (
 
 
 @contextmanager
-def left_over(script: str) -> Iterator[subprocess.Popen[bytes]]:
+def left_over(
+    script: str, *, state: str = "", leads: bool = True
+) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        start_new_session=leads,
+        env={**os.environ, STATE_VARIABLE: state},
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
@@ -69,3 +76,16 @@ def test_those_that_have_gone_are_no_matter() -> None:
         process.wait()
 
         assert asyncio.run(end_leftovers([gone])) == []
+
+
+def test_what_was_never_written_down_is_found_by_its_mark(tmp_path: Path) -> None:
+    mark = str(tmp_path)
+    with (
+        left_over(OBEDIENT, state=mark) as lost,
+        left_over(OBEDIENT, state=mark) as known,
+        left_over(OBEDIENT, state=f"{mark}/other"),
+        left_over(OBEDIENT, state=mark, leads=False),
+    ):
+        [found] = find_unrecorded(tmp_path, {known.pid})
+
+        assert (found.pid, found.pid_started) == (lost.pid, process_started(lost.pid))

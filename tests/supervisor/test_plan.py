@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from supervisor.layout import Layout
-from supervisor.plan import PLANE, Plan, Recipe, make_plan
+from supervisor.plan import GUARD, PLANE, Plan, Recipe, identities, make_plan
+from supervisor.runstate import RunningChild, RunState, this_process
 from supervisor.topology.reader import read_text
 from supervisor.tree import ChildSpec, Strategy, SupervisorSpec, check
+from supervisor.watchdog import Deadlines
 
 TOPOLOGY = """
 namespace: test
@@ -36,11 +40,13 @@ children:
 """
 
 
-def plan_of(tmp_path: Path, text: str = TOPOLOGY, **environ: str) -> Plan:
+def plan_of(
+    tmp_path: Path, text: str = TOPOLOGY, *, last: RunState | None = None, **environ: str
+) -> Plan:
     topology = read_text(text, tmp_path / "test.yaml", environ=environ).topology
     layout = Layout(tmp_path / "state", environ)
     layout.create()
-    return make_plan(topology, layout, environ)
+    return make_plan(topology, layout, environ, last=last)
 
 
 def node_of(spec: object) -> ChildSpec:
@@ -62,7 +68,12 @@ def test_the_tree_has_the_servers_first_and_can_be_run(tmp_path: Path) -> None:
     assert [child.id for child in root.children] == [PLANE, "worker/4", "worker/5", "team"]
     plane = root.children[0]
     assert isinstance(plane, SupervisorSpec)
-    assert [child.id for child in plane.children] == ["zygote/own", "nats", "etcd"]
+    assert [child.id for child in plane.children] == [
+        "supervisor/guard",
+        "zygote/own",
+        "nats",
+        "etcd",
+    ]
 
 
 def test_a_replica_is_a_child_with_its_own_instance_number(tmp_path: Path) -> None:
@@ -157,3 +168,81 @@ def test_the_token_is_in_a_private_file_and_in_no_command_line(tmp_path: Path) -
     plane = plan.tree.children[0]
     assert isinstance(plane, SupervisorSpec)
     assert not any(token in part for server in plane.children for part in recipe_of(server).argv)
+
+
+def last_state(plan: Plan, *children: RunningChild) -> RunState:
+    return RunState(
+        supervisor=this_process("test", Path("test.yaml")),
+        ports=plan.ports,
+        etcd_peer_port=plan.etcd_peer_port,
+        nats_token=plan.nats.token,
+        children=children,
+    )
+
+
+def test_the_next_plan_is_the_same_in_all_that_a_process_is_started_with(tmp_path: Path) -> None:
+    """Other than the supervisor's own environment, which is another one in each terminal."""
+    first = plan_of(tmp_path)
+
+    again = plan_of(tmp_path, last=last_state(first), SHLVL="7")
+
+    assert identities(again.tree) == identities(first.tree)
+    assert set(identities(first.tree)) == {GUARD, "nats", "etcd", "worker/4", "worker/5", "pair/0"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("size: 3", "size: 4", {"worker/4", "worker/5"}),
+        ("COLOUR: blue", "COLOUR: red", {"worker/4", "worker/5"}),
+        ("shutdown: brutal_kill", "cwd: elsewhere", {"pair/0"}),
+        ("intensity: 3", "intensity: 5", set()),
+        ("replicas: 2", "replicas: 1", {"worker/5"}),
+    ],
+)
+def test_a_change_concerns_those_that_are_started_otherwise(
+    tmp_path: Path, old: str, new: str, changed: set[str]
+) -> None:
+    first = plan_of(tmp_path)
+    before = identities(first.tree)
+
+    after = identities(plan_of(tmp_path, TOPOLOGY.replace(old, new), last=last_state(first)).tree)
+
+    assert {id_ for id_ in before if before[id_] != after.get(id_)} == changed
+
+
+def test_a_port_that_somebody_else_has_got_since_is_not_waited_for(tmp_path: Path) -> None:
+    first = plan_of(tmp_path)
+    with socket.create_server(("127.0.0.1", first.ports["nats"])):
+        again = plan_of(tmp_path, last=last_state(first))
+
+    assert again.ports["nats"] != first.ports["nats"]
+    assert again.ports["etcd"] == first.ports["etcd"]
+
+
+def test_the_port_of_a_server_that_still_runs_is_its_own(tmp_path: Path) -> None:
+    first = plan_of(tmp_path)
+    me = this_process("test", Path("test.yaml"))
+    nats = RunningChild(name="nats", pid=me.pid, pid_started=me.pid_started, run=1)
+    with socket.create_server(("127.0.0.1", first.ports["nats"])):
+        again = plan_of(tmp_path, last=last_state(first, nats))
+
+    assert again.ports["nats"] == first.ports["nats"]
+
+
+def test_nodes_are_watched_and_left_alone_as_the_file_says(tmp_path: Path) -> None:
+    text = TOPOLOGY.replace("drain: 5s", "watchdog: {heartbeat: 9s}") + "orphan_timeout: 5s\n"
+    recipe = recipe_of(plan_of(tmp_path, text).tree.children[1])
+    off = recipe_of(plan_of(tmp_path, text.replace("{heartbeat: 9s}", "off")).tree.children[1])
+
+    assert recipe.watchdog == Deadlines(heartbeat_s=9.0, progress_s=1.75)
+    assert off.watchdog is None
+    assert recipe.node is not None
+    assert (recipe.node.orphan_timeout_s, recipe.node.heartbeat_s) == (5.0, 0.25)
+
+
+def test_the_guard_waits_for_the_slowest_node(tmp_path: Path) -> None:
+    plane = plan_of(tmp_path, TOPOLOGY.replace("infinity", "7s")).tree.children[0]
+
+    assert isinstance(plane, SupervisorSpec)
+    assert recipe_of(plane.children[0]).argv[-2:] == ("60", "12")

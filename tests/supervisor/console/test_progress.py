@@ -84,3 +84,17 @@ def test_the_command_to_copy_is_one_that_a_shell_and_a_server_understand() -> No
     words = shlex.split(command.removeprefix("try: "))
     assert words[:3] == ["curl", "-N", "http://127.0.0.1:80/v1/chat/completions"]
     assert msgspec.json.decode(words[-1])["model"] == "it's"
+
+
+def test_a_change_is_told_from_its_difference_to_its_end() -> None:
+    difference = ("~ a/0  drain: 1.0 -> 2.0  (no restart)",)
+    lines = shown(
+        events.ChangeStarted(what="reload f.yaml", steps=1, difference=difference),
+        events.ChangeStep(what="reload f.yaml: adopt", step=1, steps=1),
+        events.ChangeDone(what="reload f.yaml", took_s=0.5),
+        events.ChangeFailed(what="scale a to 2", reason="no", taken_back=True),
+    )
+
+    assert lines[:2] == ["reload f.yaml", f"  {difference[0]}"]
+    assert lines[2].startswith("reload f.yaml: done in ")
+    assert lines[3] == "scale a to 2: failed: no"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from supervisor.calls import ActorStatus, ChildRow, Status
 from supervisor.console.paint import Paint
@@ -79,3 +80,50 @@ def test_colours_change_nothing_but_the_colours() -> None:
     for code in (0, 1, 2, 31, 32, 33):
         painted = painted.replace(f"\x1b[{code}m", "")
     assert painted == plain
+
+
+def shown(row: ChildRow, *, before: Status | None = None, verbose: bool = False) -> list[str]:
+    status = msgspec.structs.replace(STATUS, children=(STATUS.children[0], row), clock_s=11.0)
+    plain = Paint(colours=False)
+    return render_status(status, plain, 1065.0, before=before, verbose=verbose).splitlines()[1:-3]
+
+
+def fallen(**facts: Any) -> ChildRow:
+    tail = tuple(f"line {number}" for number in range(8))
+    return row("w/0", "supervisor", last_exit="killed by SIGSEGV", tail=tail, **facts)
+
+
+def test_a_child_that_is_down_shows_what_it_wrote_last() -> None:
+    lines = shown(fallen(state="failed", ended_ago_s=4000.0))
+
+    assert lines == [
+        "└─ w/0  failed  last exit 1 h 6 min ago: killed by SIGSEGV",
+        *(f"     | line {number}" for number in range(3, 8)),
+    ]
+
+
+@pytest.mark.parametrize(("ago_s", "lines"), [(59.0, 6), (61.0, 1)])
+def test_a_child_that_is_up_again_shows_it_for_a_minute(ago_s: float, lines: int) -> None:
+    assert len(shown(fallen(ended_ago_s=ago_s))) == lines
+
+
+def test_verbose_shows_all_that_is_known_of_every_fall() -> None:
+    assert len(shown(fallen(ended_ago_s=4000.0), verbose=True)) == 9
+
+
+def test_what_a_child_wrote_cannot_command_the_terminal() -> None:
+    bad = row("w/0", "supervisor", state="failed", last_exit="\x1b[2J", tail=("\x1b]0;x\x07",))
+
+    assert all(line.isprintable() for line in shown(bad))
+
+
+def test_the_use_of_cpu_is_that_between_two_looks() -> None:
+    before = msgspec.structs.replace(
+        STATUS, children=(row("w/0", "supervisor", pid=7, cpu_s=1.0),), clock_s=10.0
+    )
+
+    [line] = shown(
+        row("w/0", "supervisor", pid=7, cpu_s=1.25, memory_bytes=340_000_000), before=before
+    )
+
+    assert line == "└─ w/0  running  pid 7  25% cpu  340 MB"

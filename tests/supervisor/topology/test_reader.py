@@ -18,6 +18,7 @@ from supervisor.topology import (
     Supervision,
     Supervisor,
     TopologyError,
+    Watchdog,
     read,
 )
 from supervisor.topology.reader import MAX_FILE_BYTES
@@ -187,3 +188,32 @@ def test_no_value_in_any_slot_makes_the_reader_raise_anything_but_a_topology_err
     for line in mistakes(json.dumps(document)):
         # Every mistake that one value makes is told at that value, or at what holds it.
         assert line.startswith("x.yaml:1:")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("off", "off"),
+        ("{}", Watchdog(heartbeat_s=1.5, progress_s=1.75)),
+        ("{heartbeat: 3s}", Watchdog(heartbeat_s=3.0, progress_s=1.75)),
+        ("{progress: 1m}", Watchdog(heartbeat_s=1.5, progress_s=60.0)),
+    ],
+)
+def test_the_watchdog_has_limits_or_is_off(said: str, meant: object) -> None:
+    [node] = topology(f"children: [{{actor: router, watchdog: {said}}}]").nodes()
+
+    assert node.watchdog == meant
+
+
+@pytest.mark.parametrize("limits", ["{heartbeat: 0.4s}", "{progress: 100ms}"])
+def test_a_limit_that_one_late_heartbeat_would_exceed_is_refused(limits: str) -> None:
+    [mistake] = mistakes(f"children: [{{actor: router, watchdog: {limits}}}]")
+
+    assert "expected at least 0.5 s, two heartbeats" in mistake
+
+
+def test_the_time_an_orphan_stays_is_the_file_s_or_a_minute() -> None:
+    children = "children: [{actor: router}]"
+
+    assert topology(f"orphan_timeout: 5m\n{children}").orphan_timeout_s == 300.0
+    assert topology(children).orphan_timeout_s == 60.0

@@ -1,0 +1,236 @@
+"""The words of `--help`: what each command does, how it ends, what it reads. Examples stand beside
+the options, in `arguments`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+_WIDTH = 88
+_DONE = (0, "done")
+_USAGE = (2, "the command line or the topology is wrong; nothing was changed")
+_NOT_RUNNING = (3, "no supervisor runs, it is not clear which one is meant, or it does not answer")
+_STATE_DIR = "UNDERSTUDY_STATE_DIR"
+_NO_COLOR = "NO_COLOR"
+_COLUMNS = "COLUMNS"
+_VARIABLES = MappingProxyType(
+    {
+        _STATE_DIR: "where run states are kept; --state-dir comes first "
+        "(default $XDG_STATE_HOME/understudy, else ~/.local/state/understudy)",
+        "NATS_SERVER": "URLs of the NATS to use where the topology does not say",
+        "ETCD_ENDPOINTS": "endpoints of the etcd to use where the topology does not say",
+        _NO_COLOR: "when set and not empty: no colours",
+        _COLUMNS: "how wide a frame may be when the output is not a terminal",
+        "PATH": "nats-server and etcd found here are used when newer than our own",
+    }
+)
+
+
+class Manual(NamedTuple):
+    """One command."""
+
+    description: str
+    """Paragraphs, separated by empty lines."""
+    exits: tuple[tuple[int, str], ...]
+    environment: tuple[str, ...]
+
+
+_TARGET = """
+
+Which supervisor is meant: the one of --namespace, the one of FILE where a file is taken, or else
+the only one that runs."""
+
+MANUALS: Mapping[str, Manual] = MappingProxyType(
+    {
+        "up": Manual(
+            """\
+Start everything the topology describes, in order, each child when the one before it is ready; then
+stay, restart what falls, and stop everything in reverse order at the end.
+
+On a terminal it says what happens in short lines; elsewhere it writes JSON lines to standard error.
+The first Ctrl-C (or SIGTERM) stops in good order, the second kills.
+
+`supervise FILE` is short for `supervise up FILE`.""",
+            (
+                (0, "it was told to stop, or its significant children had done their work"),
+                (1, "it could not start, or gave up because children failed too often"),
+                _USAGE,
+                (130, "interrupted before anything was started"),
+            ),
+            (_STATE_DIR, "NATS_SERVER", "ETCD_ENDPOINTS", "PATH", _NO_COLOR),
+        ),
+        "check": Manual(
+            """\
+Read a topology and say everything that is wrong with it, with file, line and what may have been
+meant: names, types, addresses that clash, and the options of every actor.""",
+            ((0, "it is valid"), _USAGE),
+            ("NATS_SERVER", "ETCD_ENDPOINTS"),
+        ),
+        "chat": Manual(
+            """\
+Load the engine of the first worker in a topology and talk to it: the answer is written as it is
+generated, the conversation is kept. Ctrl-C stops an answer, Ctrl-D leaves, /help tells more. Lines
+from a pipe are answered one after the other.
+
+Nothing else of the topology is started: no NATS, no etcd, no HTTP. Without FILE it is
+topologies/disagg.yaml of the working directory.""",
+            ((0, "the input has ended"), (1, "the model could not be loaded"), _USAGE),
+            (),
+        ),
+        "status": Manual(
+            f"""\
+Show the tree: the state of each child, its restarts, memory and CPU, why it last ended, and for
+one that is down or fell within the last minute the last lines it wrote.
+
+CPU is a share of one core over a quarter of a second; memory is the resident memory of the child's
+process group. With --json one object is printed, whose counters (cpu_s, gauges.tokens, ...) two
+calls can be compared by: clock_s is the time between them.{_TARGET}""",
+            (_DONE, _USAGE, _NOT_RUNNING),
+            (_STATE_DIR, _NO_COLOR),
+        ),
+        "top": Manual(
+            f"""\
+Show the tree live: state, restarts, CPU, memory, waiting messages, sequences in the batch and
+before it, the share of KV blocks in use, tokens and requests a second, the lag of each event loop,
+and below it what has just happened.
+
+q or Ctrl-C leaves, the arrow keys (or j and k) scroll a tree that is higher than the screen. When
+the output is not a terminal, one frame is printed. With --json one object is printed at each
+interval, until interrupted. Columns: RST restarts, MBOX messages in the mailbox, OPEN requests in
+hand, RUN and WAIT sequences in the engine, LAG how late the event loop is.{_TARGET}""",
+            (_DONE, _USAGE, _NOT_RUNNING, (130, "interrupted, with --json")),
+            (_STATE_DIR, _NO_COLOR, _COLUMNS),
+        ),
+        "logs": Manual(
+            """\
+Print the last lines of what children wrote to their standard output and standard error; of several
+children each line with its child before it. Works on the files, so also when nothing runs any more,
+if --namespace says whose they are. A log that has grown to 5 MiB is put aside at the child's next
+start; three older ones are kept beside it.
+
+With --json each line is an object with `child` and `line`.""",
+            (_DONE, _USAGE, (3, "there is no such log, or no supervisor runs")),
+            (_STATE_DIR,),
+        ),
+        "events": Manual(
+            """\
+Print what has lately happened: starts, readiness, ends with their reasons, restarts. With --follow
+go on with what happens until the supervisor ends. The supervisor remembers the last 500.
+
+With --json one object is printed for each, with the time as `at` in seconds since 1970.""",
+            (_DONE, _USAGE, _NOT_RUNNING),
+            (_STATE_DIR, _NO_COLOR),
+        ),
+        "restart": Manual(
+            """\
+Stop a child in its own polite way, start it again, and return when it is ready. It is not counted
+as a restart. The name of an entry stands for all its replicas; they go down together, or with
+--rolling one at a time, each ready before the next. Where a role has nobody else, --rolling starts
+a stand-in before and dismisses it after, so that requests are served all the while; entries that
+hold GPUs, or the port of an ingress without reuse_port, have no stand-in unless the topology says
+`surge: true`.""",
+            (_DONE, (1, "refused, or it did not become ready; it says why"), _USAGE, _NOT_RUNNING),
+            (_STATE_DIR,),
+        ),
+        "scale": Manual(
+            """\
+Have N replicas of an entry. New ones are started after each other and are ready when this returns;
+of those that are too many, the highest numbers finish their work and go.
+
+The file does not learn of it: the next `apply` or SIGHUP brings back what the file says.""",
+            (
+                _DONE,
+                (1, "refused, or one did not start: then everything is as before"),
+                _USAGE,
+                _NOT_RUNNING,
+            ),
+            (_STATE_DIR,),
+        ),
+        "drain": Manual(
+            """\
+Let one child finish the work it has in hand, stop it, and keep it stopped until `supervise
+restart` brings it back; nothing else is touched. Returns when the process has ended.""",
+            (_DONE, (1, "refused; it says why"), _USAGE, _NOT_RUNNING),
+            (_STATE_DIR,),
+        ),
+        "apply": Manual(
+            f"""\
+Show what a topology would change in what runs (+ added, ~ changed, - removed, > moved), ask if
+this is a terminal, and change it while serving. Only what differs is touched, new children are up
+before old ones go, and changed ones are replaced one at a time as by `restart --rolling`. The same
+file twice does nothing. A file with a mistake, or a child that does not start, leaves everything
+as it was. SIGHUP to the supervisor applies the file it runs, as it is then.
+
+Options that the supervisor was started with (--set, --port, --namespace) hold on; those given here
+hold for this time. ${{NAME}} in the file is replaced from the supervisor's environment. NATS, etcd
+and the namespace cannot be changed while it runs.{_TARGET}""",
+            (
+                (0, "it is applied, or there was nothing to change"),
+                (1, "declined, refused, or taken back because a child did not start"),
+                _USAGE,
+                _NOT_RUNNING,
+            ),
+            (_STATE_DIR, _NO_COLOR),
+        ),
+        "down": Manual(
+            f"""\
+Tell a supervisor to stop everything in reverse order, and return when its process has ended.
+Each child first finishes the work it has in hand, as long as its `drain` allows; --now does not
+wait for that, --force kills everything at once.{_TARGET}""",
+            (_DONE, _USAGE, _NOT_RUNNING),
+            (_STATE_DIR,),
+        ),
+        "schema": Manual(
+            """\
+Print the JSON Schema of topology files, for editors that complete and check YAML by one.""",
+            (_DONE,),
+            (),
+        ),
+        "completion": Manual(
+            """\
+Print a script that teaches a shell to complete commands, options, topology files, and the names of
+namespaces and children. The script is static; for names it asks `supervise` at the moment of the
+Tab.""",
+            (_DONE, _USAGE),
+            (),
+        ),
+        "version": Manual("Print the version.", (_DONE,), ()),
+    }
+)
+
+
+def epilog(command: str, examples: str) -> str:
+    """What stands below the options: exit codes, environment, examples."""
+    parts = []
+    manual = MANUALS.get(command)
+    if manual is not None:
+        parts.append(_section("exit codes", [(str(code), text) for code, text in manual.exits]))
+        if manual.environment:
+            names = [(name, _VARIABLES[name]) for name in manual.environment]
+            parts.append(_section("environment", names))
+    return "\n\n".join([*parts, examples])
+
+
+def describe(command: str, summary: str) -> str:
+    """What stands above the options."""
+    manual = MANUALS.get(command)
+    if manual is None:
+        return f"{summary[:1].upper()}{summary[1:]}."
+    paragraphs = manual.description.split("\n\n")
+    return "\n\n".join(textwrap.fill(paragraph, _WIDTH) for paragraph in paragraphs)
+
+
+def _section(title: str, entries: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in entries)
+    lines = [
+        textwrap.fill(
+            text,
+            _WIDTH,
+            initial_indent=f"  {name:<{width}}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        for name, text in entries
+    ]
+    return "\n".join([f"{title}:", *lines])

@@ -1,0 +1,83 @@
+"""Whether an embedded server still answers. It has no heart to beat, so it is asked.
+
+A stopped process keeps its sockets, and the kernel goes on taking connections for it; only an
+answer proves that somebody is there. NATS greets whoever connects; etcd is asked for its health
+by HTTP. What it answers is no matter: an etcd that calls itself unhealthy (a full disk, say) is not
+helped by a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+
+from supervisor.watchdog import Deadlines
+
+EVERY_S = 1.0
+PATIENCE_S = 2.0
+"""Of one question; the next one follows at once."""
+SERVER_DEADLINES = Deadlines(heartbeat_s=5.0, progress_s=None, sign="answer")
+"""Generous: everything goes through these two, actors live through an outage of either, and a
+restart is an outage of all. A disk that stalls for a second is better sat out."""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to a server on this host."""
+
+    port: int
+    request: bytes = b""
+    answer: bytes
+    """What a living server's answer begins with."""
+
+
+def nats_probe(port: int) -> Probe:
+    """NATS speaks first: a line with what it is."""
+    return Probe(port=port, answer=b"INFO ")
+
+
+def etcd_probe(port: int) -> Probe:
+    """etcd answers after a read through its log, so more than its HTTP server must be alive."""
+    return Probe(
+        port=port, request=b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n", answer=b"HTTP/1."
+    )
+
+
+async def answers(probe: Probe, *, timeout_s: float = PATIENCE_S) -> bool:
+    """Ask once, over a connection of its own."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection("127.0.0.1", probe.port)
+            try:
+                writer.write(probe.request)
+                return await reader.readexactly(len(probe.answer)) == probe.answer
+            finally:
+                writer.close()
+                # Nothing is left to be sent; a peer that has reset the connection is closed too.
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return False
+
+
+class Prober:
+    """Asks again and again until it is closed, and calls back for each answer."""
+
+    def __init__(self, probe: Probe, on_answer: Callable[[], None]) -> None:
+        self._probe = probe
+        self._on_answer = on_answer
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"probe-{probe.port}")
+
+    def close(self) -> None:
+        """No call comes after this."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            asked_at = loop.time()
+            if await answers(self._probe):
+                self._on_answer()
+            await asyncio.sleep(max(0.0, asked_at + EVERY_S - loop.time()))
