@@ -21,9 +21,9 @@ from supervisor.follow import Follower
 from supervisor.launchers.local import Exit, LocalProcess
 from supervisor.launchers.zygote import Image, Zygote
 from supervisor.layout import Layout
-from supervisor.plan import Recipe
 from supervisor.private import write_private
 from supervisor.probes import Prober
+from supervisor.recipe import Recipe
 from supervisor.runstate import RunningChild
 from supervisor.tree import Reason
 

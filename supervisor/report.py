@@ -10,7 +10,8 @@ from supervisor import tree
 from supervisor.calls import ActorStatus, ChildRow, Status
 from supervisor.child import Child
 from supervisor.layout import Layout
-from supervisor.plan import Plan, Recipe
+from supervisor.plan import Plan
+from supervisor.recipe import Recipe
 from supervisor.runstate import Holder
 from supervisor.tree.reason import AUTO_SHUTDOWN, FAILED_TO_START, MAX_INTENSITY
 from supervisor.usage import Usage

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from supervisor.plan import NODE_VARIABLE
+from supervisor.recipe import NODE_VARIABLE
 
 PATIENCE_S = 10.0
 _ZYGOTE = b"actors.runtime.zygote"

@@ -30,7 +30,8 @@ from supervisor.gpus import GPU_VARIABLE, Gpus
 from supervisor.launchers.zygote import Zygote, become_subreaper
 from supervisor.layout import Layout
 from supervisor.leftovers import end_leftovers
-from supervisor.plan import ROOT, Plan, Recipe, identity, leaves
+from supervisor.plan import ROOT, Plan
+from supervisor.recipe import Recipe, identity, leaves
 from supervisor.report import Fall, Sight, culprit, describe, make_status, urls_and_models
 from supervisor.resources import LimitError, impose
 from supervisor.runstate import Holder, RunningChild, RunState, write_run_state
@@ -207,8 +208,12 @@ class Supervisor:
     def find(self, hello: Hello) -> Child | None:
         """The child whose process is calling; None when it is none of ours."""
         child = self._find(hello.node)
-        if child is None or child.process is None:
+        if child is None:
             return None
+        if child.process is None:
+            # A node may call before its zygote's answer has told us its pid. Runs are never used
+            # twice, so there is nobody else it could be.
+            return child if hello.run == child.run_told else None
         known = (child.run_told, child.process.pid, child.process.started)
         return child if known == (hello.run, hello.pid, hello.pid_started) else None
 

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import msgspec
 
+from actors.runtime import tasks
 from actors.runtime.address import Address
 from actors.runtime.message import Message
 from actors.runtime.registry.base import Entry
@@ -233,10 +234,7 @@ class Actor:
 
     async def cancel_tasks(self) -> None:
         """End every task of `spawn`. Called by the runtime."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(*self._tasks)
 
 
 def handlers_of(actor: type[Actor]) -> list[Handler]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from actors.runtime import tasks
 from actors.runtime.actor import Actor, Down, Joined, Returned, handlers_of
 from actors.runtime.errors import UNREADABLE, Declined, ProtocolError
 from actors.runtime.mailbox import Mailbox
@@ -171,10 +172,8 @@ class Cell:
     async def stop(self) -> None:
         """Take no more messages, end the handlers, refuse what is queued, run `stopping`."""
         self._open = False
-        tasks = [task for task in (self._loop_task, *self._concurrent) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        running = [task for task in (self._loop_task, *self._concurrent) if task is not None]
+        await tasks.end(*running)
         for envelope in self.mailbox.clear():
             if envelope.refuse is not None:
                 envelope.refuse(Fault("gone", "is stopping"))

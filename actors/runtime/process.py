@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from actors.runtime import logs
+from actors.runtime import logs, tasks
 from actors.runtime.actor import Actor
 from actors.runtime.cell import Cell
 from actors.runtime.errors import UNREADABLE, ActorError, ActorFailed, NameTaken, PlaneUnavailable
@@ -145,8 +145,7 @@ class Process:
             return self._give_up(EXIT_FAILED, error)
         finally:
             await self._node.stop()
-            supervised.cancel()
-            await asyncio.gather(supervised, return_exceptions=True)
+            await tasks.end(supervised)
 
     async def _serve(self) -> int:
         hosted = [load(item) for item in self._spec.actors]
@@ -173,9 +172,7 @@ class Process:
                 await asyncio.wait([draining, failed, stop], return_when=asyncio.FIRST_COMPLETED)
             return 0
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await tasks.end(*waiting)
 
     async def _stand_by(self, hosted: Sequence[Hosted]) -> None:
         """Everything that takes long comes before the promotion."""
@@ -248,8 +245,7 @@ class Process:
                     case _:
                         log.warning("link_note_ignored", note=type(note).__name__)
         finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            await tasks.end(beating)
 
     def _report_ready(self) -> None:
         if self._link is None:

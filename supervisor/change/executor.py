@@ -32,7 +32,8 @@ from supervisor.change.stage import (
     StandIn,
     Step,
 )
-from supervisor.plan import ROOT, Plan, Recipe
+from supervisor.plan import ROOT, Plan
+from supervisor.recipe import Recipe
 from supervisor.report import describe
 from supervisor.topology import Overrides, TopologyError
 from supervisor.topology import render as render_error

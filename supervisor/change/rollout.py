@@ -38,7 +38,7 @@ from supervisor.change.stage import (
     roles,
     same_process,
 )
-from supervisor.plan import renumbered
+from supervisor.recipe import renumbered
 from supervisor.tree import ChildSpec, Restart, SupervisorSpec
 
 

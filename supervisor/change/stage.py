@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from supervisor.plan import Recipe
+from supervisor.recipe import Recipe
 from supervisor.tree import ChildSpec, Spec, SupervisorSpec
 
 

@@ -22,7 +22,8 @@ from supervisor.host import check_host, this_host, wants_gpus
 from supervisor.layout import Layout, UnsafeDirectoryError
 from supervisor.leftovers import end_leftovers, find_unrecorded
 from supervisor.notify import Notifier, without_manager
-from supervisor.plan import Plan, identities, make_plan
+from supervisor.plan import Plan, make_plan
+from supervisor.recipe import identities
 from supervisor.runstate import (
     Lock,
     LockHeldError,

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from supervisor.layout import Layout
-from supervisor.plan import GUARD, PLANE, Plan, Recipe, identities, make_plan
+from supervisor.plan import Plan, make_plan
+from supervisor.plane import GUARD, PLANE
+from supervisor.recipe import Recipe, identities
 from supervisor.runstate import RunningChild, RunState, this_process
 from supervisor.topology.reader import read_text
 from supervisor.tree import ChildSpec, Strategy, SupervisorSpec, check

@@ -23,6 +23,7 @@ import structlog
 from aetcd.rtypes import EventKind
 from aetcd.watcher import Watcher
 
+from actors.runtime import tasks
 from actors.runtime.errors import UNREADABLE, NameTaken, PlaneUnavailable
 from actors.runtime.pids import is_alive
 from actors.runtime.registry.base import (
@@ -71,6 +72,7 @@ class EtcdRegistry(Registry):
         self._revision = 0
         self._health: Health = "lost"
         self._run: asyncio.Task[None] | None = None
+        self._parts: tuple[asyncio.Task[None], ...] = ()
 
     async def start(self, observer: Observer) -> None:
         self._observer = observer
@@ -121,8 +123,7 @@ class EtcdRegistry(Registry):
 
     async def close(self) -> None:
         if self._run is not None:
-            self._run.cancel()
-            await asyncio.gather(self._run, return_exceptions=True)
+            await tasks.end(self._run, *self._parts)
             self._run = None
         if self._lease_id and self._health == "connected":
             with contextlib.suppress(*_OUTAGE):
@@ -136,12 +137,21 @@ class EtcdRegistry(Registry):
 
     async def _stay_connected(self) -> None:
         while True:
+            self._parts = (
+                asyncio.create_task(self._renew_lease(), name="etcd-lease"),
+                asyncio.create_task(self._follow(), name="etcd-watch"),
+            )
             try:
-                async with asyncio.TaskGroup() as connection:
-                    connection.create_task(self._renew_lease(), name="etcd-lease")
-                    connection.create_task(self._follow(), name="etcd-watch")
-            except* _OUTAGE as errors:
-                log.warning("registry_lost", error=_say(errors.exceptions[0]))
+                await asyncio.wait(self._parts, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await tasks.end(*self._parts)
+            for part in self._parts:
+                error = None if part.cancelled() else part.exception()
+                if isinstance(error, _OUTAGE):
+                    log.warning("registry_lost", error=_say(error))
+                elif error is not None:
+                    # A defect, here or in the client; to go on without a lease would be worse.
+                    log.error("registry_broke", exc_info=error)
             self._health = "lost"
             await self._connect_again()
             log.info("registry_back")

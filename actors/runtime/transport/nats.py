@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
+from actors.runtime import tasks
 from actors.runtime.errors import AskTimeout, NoSuchActor, PlaneUnavailable, Refused
 from actors.runtime.message import Fault, encode
 from actors.runtime.transport.base import (
@@ -204,8 +205,7 @@ class NatsTransport(Transport):
         if self._client.is_connected:
             await self.flush(1.0)
         if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+            await tasks.end(self._writer)
         if self._started:
             await self._client.close()
 

@@ -1,0 +1,44 @@
+"""Ending tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.runtime import tasks
+
+
+async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while swallowed < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+
+    await tasks.end(task)
+
+    assert task.cancelled()
+    assert swallowed == 2
+
+
+async def test_a_task_that_failed_is_over_and_its_error_is_taken_note_of() -> None:
+    async def failing() -> None:
+        raise ValueError("no")
+
+    task = asyncio.create_task(failing())
+
+    await asyncio.wait([task])
+    await tasks.end(task)
+
+    assert task.done()
+
+
+async def test_nothing_to_end_is_no_error() -> None:
+    await tasks.end()
