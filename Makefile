@@ -23,8 +23,17 @@ $(STAMP): requirements.lock pyproject.toml
 serve: setup ## Serve the demonstration model: supervise topologies/disagg.yaml
 	$(BIN)/supervise $(TOPOLOGY)
 
-test: setup lint ## Lint, then every test that fits in ten minutes
-	$(BIN)/python -m pytest
+# Two at a time: many tests of real processes wait more than they compute. A file stays in one
+# process, for the sake of the services its tests share.
+test: setup lint ## Lint, then every test
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+conformance: setup ## OTP's own test list against the supervision tree, with counts
+	$(BIN)/python -m pytest -q tests/conformance
+	$(BIN)/python -m tests.conformance.summary
+
+restart: setup ## How long a killed actor is away (3 minutes)
+	$(BIN)/python -m bench.restart
 
 lint: setup ## ruff and mypy, strict
 	$(BIN)/ruff check .
@@ -41,4 +50,4 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test lint format lock clean
+.PHONY: help setup serve test conformance restart lint format lock clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import signal
 import socket
@@ -63,7 +64,10 @@ class Server:
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Paused by SIGSTOP, as a machine that hangs: connections stay, nothing answers."""
+        assert self._process is not None
         self.signal(signal.SIGSTOP)
+        # The signal is sent, not yet obeyed: wait until every thread has stopped.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
         try:
             yield
         finally:

@@ -16,7 +16,17 @@ import msgspec
 import pytest
 
 from actors.runtime.actor import Down, Joined
-from actors.runtime.link import Beat, DrainOrder, Failing, Hello, Link, Note, Prepared
+from actors.runtime.link import (
+    Beat,
+    DrainOrder,
+    Failing,
+    Hello,
+    Link,
+    Note,
+    Prepared,
+    Promote,
+    Rehearsed,
+)
 from actors.runtime.pids import process_started
 from actors.runtime.process import (
     EXIT_CONFIGURATION,
@@ -315,3 +325,33 @@ async def test_a_name_is_taken_until_its_process_dies_and_down_when_the_lease_ru
 
         assert taken == EXIT_NAME_TAKEN
         assert watcher.downs() == [Down(first, "left the registry")]
+
+
+async def test_a_standby_waits_without_a_name_and_takes_it_over_when_promoted(
+    plane: Plane, tmp_path: Path
+) -> None:
+    async with theatre(plane, tmp_path) as house:
+        principal, first = await house.prepared(house.spec())
+        await house.start(house.spec(standby=True, run=100))
+        second = await house.supervisor.links.get()
+        await hear(second, Rehearsed)
+        incarnation = await _kill_and_learn_life(house, principal)
+
+        second.say(Promote(run=4, above={"player/0": incarnation}))
+
+        prepared = await hear(second, Prepared)
+        assert prepared.incarnations["player/0"] > incarnation
+        await first.close()
+        await second.close()
+
+
+async def _kill_and_learn_life(house: Theatre, process: Process) -> int:
+    """End the principal; return which life it was."""
+    watcher = await house.opened.host(Watcher, "w")
+    watcher.watch("player")
+    await watcher.until(1)
+    joined = watcher.seen[0]
+    assert isinstance(joined, Joined)
+    process.kill()
+    await process.communicate()
+    return joined.entry.incarnation

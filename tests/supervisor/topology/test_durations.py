@@ -80,7 +80,12 @@ def test_the_reader_and_the_schema_accept_the_same_texts(text: str) -> None:
         accepted = True
     except ValueError:
         accepted = False
-    assert accepted == (re.search(DURATION_PATTERN, text) is not None)
+    assert accepted == (re.search(DURATION_PATTERN, text) is not None and _hours(text) <= 366 * 24)
+
+
+def _hours(text: str) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+)([a-z]+)", text.strip()).groups()  # type: ignore[union-attr]  # matched before
+    return float(number) / {"ms": 3.6e6, "s": 3600, "m": 60, "h": 1}[unit]
 
 
 def test_a_shutdown_may_wait_for_ever_or_not_at_all() -> None:

@@ -34,7 +34,7 @@ def test_the_whole_file_is_read() -> None:
     assert (read_one.namespace, read_one.path, read_one.base_dir) == ("capitals", HERE, HERE.parent)
     assert read_one.supervision == Supervision()
     assert isinstance(context, Node)
-    assert context.backoff == Backoff()
+    assert context.backoff == Backoff(reset_after_s=30.0)
     assert (context.restart, context.shutdown_s, context.max_failures) == (
         Restart.PERMANENT,
         5.0,
