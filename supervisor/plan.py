@@ -1,11 +1,12 @@
 """From a topology to what is run: a tree of specs, and for each leaf how to start it.
 
     supervisor                 the file's own supervision settings
-    ├── supervisor/plane       the embedded servers, if any, and the zygotes
+    ├── supervisor/plane       see `plane`
+    │   ├── supervisor/guard    see `guard`
     │   ├── zygote/worker, ...  see `launchers.zygote`
-    │   ├── nats
+    │   ├── nats                these two if they are embedded, see `connections`
     │   └── etcd
-    └── the file's children    a node with N replicas is N children: context/0, context/1
+    └── the file's children    see `nodes`; one with N replicas is N: context/0, context/1
 
 No id of ours can be an id of the file's: `supervisor`, `nats` and `etcd` are reserved there.
 """

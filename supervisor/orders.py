@@ -1,0 +1,58 @@
+"""Orders to the tree from outside: which children a name means, and who waits for which reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+
+from supervisor import tree
+from supervisor.calls import Accepted, Answer, Denied
+from supervisor.change.executor import refusal_text
+
+
+class Orders:
+    """Numbers the commands, and hands each reply to whoever has given the order."""
+
+    def __init__(self, feed: Callable[[tree.Event], None]) -> None:
+        self._feed = feed
+        self._given = 0
+        self._replies: dict[int, asyncio.Future[tree.Done | tree.Refused]] = {}
+
+    async def give(self, make: Callable[[int], tree.Command]) -> tree.Done | tree.Refused:
+        """Have the tree carry out a command; return when it has. `make` is given its number."""
+        self._given += 1
+        reply: asyncio.Future[tree.Done | tree.Refused] = asyncio.get_running_loop().create_future()
+        self._replies[self._given] = reply
+        self._feed(make(self._given))
+        return await reply
+
+    def settle(self, reply: tree.Reply) -> None:
+        """The tree has carried a command out, or refused to."""
+        assert isinstance(reply.ref, int), "all refs are ours"
+        waiting = self._replies.pop(reply.ref)
+        if not waiting.done():  # the caller may have hung up
+            waiting.set_result(reply.result)
+
+
+def replicas(name: str, ids: Collection[str]) -> list[str]:
+    """A child, or every replica of an entry; empty when there is neither."""
+    if name in ids:
+        return [name]
+    return [id_ for id_ in ids if id_.rpartition("/")[0] == name and _is_number(id_)]
+
+
+def full_name(name: str, ids: Collection[str]) -> str:
+    """`router/0` for `router`, when it is the only one."""
+    if name in ids or f"{name}/0" not in ids or f"{name}/1" in ids:
+        return name
+    return f"{name}/0"
+
+
+def answer_of(results: Iterable[tree.Done | tree.Refused]) -> Answer:
+    """One answer to a call that took several orders."""
+    refused = [refusal_text(result) for result in results if isinstance(result, tree.Refused)]
+    return Denied(why="; ".join(refused)) if refused else Accepted()
+
+
+def _is_number(id_: str) -> bool:
+    return id_.rpartition("/")[2].isdecimal()
