@@ -11,7 +11,7 @@ from supervisor.calls import ActorStatus, ChildRow, Status
 from supervisor.child import Child
 from supervisor.layout import Layout
 from supervisor.plan import Plan
-from supervisor.recipe import Recipe
+from supervisor.recipe import Recipe, leaves
 from supervisor.runstate import Holder
 from supervisor.tree.reason import AUTO_SHUTDOWN, FAILED_TO_START, MAX_INTENSITY
 from supervisor.usage import Usage
@@ -95,7 +95,7 @@ def make_status(
 ) -> Status:
     """The answer to `supervise status`. No secret is in it."""
     urls, models = urls_and_models(children.values())
-    specs = dict(_leaves(plan.tree))
+    specs = dict(leaves(plan.tree))
     return Status(
         namespace=plan.namespace,
         topology=holder.topology,
@@ -180,11 +180,3 @@ def _published(meta: msgspec.Raw) -> _Published:
         return msgspec.json.decode(meta, type=_Published)
     except msgspec.MsgspecError:
         return _Published()  # an actor may publish what it likes
-
-
-def _leaves(spec: tree.Spec) -> Iterable[tuple[str, Recipe]]:
-    if isinstance(spec, tree.ChildSpec):
-        yield spec.id, spec.data
-    else:
-        for child in spec.children:
-            yield from _leaves(child)
