@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 CANCEL_AGAIN_S = 0.1
 
@@ -21,3 +24,19 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()
+
+
+async def within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result, if it comes in time. Raises TimeoutError, and then the work has ended.
+
+    For work that may swallow a cancellation: `asyncio.timeout` cancels once and waits.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.wait([task], timeout=timeout_s)
+        if task.done():
+            return task.result()
+        raise TimeoutError
+    finally:
+        if not task.done():
+            await end(task)

@@ -39,6 +39,7 @@ from actors.runtime.transport.nats import TlsFiles
 
 LEASE_TTL_S = 10
 CALL_TIMEOUT_S = 3
+DEFAULT_PORT = 2379
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
 _OUTAGE = (aetcd.ClientError, grpc.aio.AioRpcError, OSError, TimeoutError)
@@ -71,17 +72,18 @@ class EtcdRegistry(Registry):
         self._mine: dict[str, Entry] = {}
         self._revision = 0
         self._health: Health = "lost"
+        self._trouble = "no answer"
+        """Why the last attempt to connect failed."""
         self._run: asyncio.Task[None] | None = None
         self._parts: tuple[asyncio.Task[None], ...] = ()
 
     async def start(self, observer: Observer) -> None:
         self._observer = observer
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                await self._connect_again()
+            await tasks.within(self._settings.connect_timeout_s, self._connect_again())
         except TimeoutError as error:
             await self._client.close()
-            raise PlaneUnavailable("etcd", self._where, "no answer") from error
+            raise PlaneUnavailable("etcd", self._where, self._trouble) from error
         self._run = asyncio.create_task(self._stay_connected(), name="etcd-registry")
 
     async def claim(self, entry: Entry, *, above: int = 0) -> Entry:
@@ -163,7 +165,9 @@ class EtcdRegistry(Registry):
             try:
                 await self._connect()
             except _OUTAGE as error:
-                log.debug("registry_unreachable", error=_say(error))
+                self._trouble = _say(error)
+                log.debug("registry_unreachable", error=self._trouble)
+                await self._client.start_over()
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
             else:
@@ -265,7 +269,11 @@ class EtcdRegistry(Registry):
 
 
 class _Client(aetcd.Client):  # type: ignore[misc]  # aetcd is untyped
-    """aetcd's client with what it leaves out: TLS, several endpoints, prompt reconnection."""
+    """aetcd's client with what it leaves out: TLS, several endpoints, prompt reconnection.
+
+    One endpoint is used at a time. A gRPC channel over all of them would check every member's
+    certificate against one name.
+    """
 
     def __init__(self, settings: EtcdSettings) -> None:
         super().__init__(
@@ -278,34 +286,42 @@ class _Client(aetcd.Client):  # type: ignore[misc]  # aetcd is untyped
                 "grpc.max_reconnect_backoff_ms": 1000,
                 "grpc.keepalive_time_ms": 10_000,
                 "grpc.keepalive_timeout_ms": 3000,
-                "grpc.lb_policy_name": "round_robin",
             },
         )
         self._settings = settings
+        self._turn = 0
+
+    async def start_over(self) -> None:
+        """Connect anew at the next call: to the next member, if there is one, and with a new
+        token, as the old one may have run out."""
+        await self.close()
+        self._turn += 1
 
     async def connect(self) -> None:
         if self._connected.is_set():
             return
-        # aetcd takes one host and port and opens a plain channel; the channel factory it calls is
-        # looked up in its rpc module, so the channel is made here and its stubs there.
-        target, secure = _target(self._settings.urls)
-        if secure:
-            tls = self._settings.tls or TlsFiles()
-            credentials = grpc.ssl_channel_credentials(
-                _read(tls.ca), _read(tls.key), _read(tls.cert)
-            )
-            channel = grpc.aio.secure_channel(target, credentials, list(self._options.items()))
-        else:
-            channel = grpc.aio.insecure_channel(target, list(self._options.items()))
-        await self._use(channel)
+        # aetcd takes one host and port and opens a plain channel; the channel is made here
+        # instead, and aetcd's stubs on it.
+        url = self._settings.urls[self._turn % len(self._settings.urls)]
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        target = f"{parts.hostname}:{parts.port or DEFAULT_PORT}"
+        options = list(self._options.items())
+        if parts.scheme != "https":
+            await self._use(grpc.aio.insecure_channel(target, options))
+            return
+        tls = self._settings.tls or TlsFiles()
+        if tls.hostname is not None:
+            options.append(("grpc.ssl_target_name_override", tls.hostname))
+        credentials = grpc.ssl_channel_credentials(_read(tls.ca), _read(tls.key), _read(tls.cert))
+        await self._use(grpc.aio.secure_channel(target, credentials, options))
 
     async def _use(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
         if self._username is not None:
             self.auth_stub = etcd_rpc.AuthStub(channel)
             request = etcd_rpc.AuthenticateRequest(name=self._username, password=self._password)
             answer = await self.auth_stub.Authenticate(request, timeout=self._timeout)
             self.metadata = (("token", answer.token),)
-        self.channel = channel
         self.kvstub = etcd_rpc.KVStub(channel)
         self.leasestub = etcd_rpc.LeaseStub(channel)
         self.maintenancestub = etcd_rpc.MaintenanceStub(channel)
@@ -313,21 +329,6 @@ class _Client(aetcd.Client):  # type: ignore[misc]  # aetcd is untyped
             etcd_rpc.WatchStub(channel), timeout=self._timeout, metadata=self.metadata
         )
         self._connected.set()
-
-
-def _target(urls: tuple[str, ...]) -> tuple[str, bool]:
-    """gRPC's name for the endpoints, and whether to use TLS."""
-    parts = [urlsplit(url if "//" in url else f"http://{url}") for url in urls]
-    endpoints = [f"{part.hostname}:{part.port or 2379}" for part in parts]
-    secure = any(part.scheme == "https" for part in parts)
-    if len(endpoints) == 1:
-        return endpoints[0], secure
-    # gRPC takes a list only of addresses, so names are resolved here.
-    resolved = [
-        f"{socket.gethostbyname(part.hostname or 'localhost')}:{part.port or 2379}"
-        for part in parts
-    ]
-    return "ipv4:" + ",".join(resolved), secure
 
 
 def _is_dead(holder: Entry, above: int) -> bool:

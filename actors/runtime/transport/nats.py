@@ -107,21 +107,21 @@ class NatsTransport(Transport):
             self._started = True
             # Reconnecting stays on for ever afterwards; at first a wrong address or password is
             # worth an error, so the first attempt has a deadline of its own.
-            async with asyncio.timeout(settings.connect_timeout_s):
-                await self._client.connect(
-                    list(settings.urls),
-                    name=self._name,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_disconnected,
-                    reconnected_cb=self._on_reconnected,
-                    reconnect_time_wait=0.1,
-                    max_reconnect_attempts=-1,
-                    ping_interval=2,
-                    max_outstanding_pings=2,
-                    skip_subject_validation=True,
-                    pending_size=OUTBOX_LIMIT_BYTES,
-                    **{key: value for key, value in options.items() if value is not None},
-                )
+            connecting = self._client.connect(
+                list(settings.urls),
+                name=self._name,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+                reconnect_time_wait=0.1,
+                max_reconnect_attempts=-1,
+                ping_interval=2,
+                max_outstanding_pings=2,
+                skip_subject_validation=True,
+                pending_size=OUTBOX_LIMIT_BYTES,
+                **{key: value for key, value in options.items() if value is not None},
+            )
+            await tasks.within(settings.connect_timeout_s, connecting)
         except (OSError, TimeoutError, nats.errors.Error, ssl.SSLError) as error:
             where = ", ".join(redact(url) for url in settings.urls)
             raise PlaneUnavailable("NATS", where, str(error) or type(error).__name__) from error

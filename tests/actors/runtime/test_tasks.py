@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+
+import pytest
 
 from actors.runtime import tasks
 
@@ -42,3 +45,32 @@ async def test_a_task_that_failed_is_over_and_its_error_is_taken_note_of() -> No
 
 async def test_nothing_to_end_is_no_error() -> None:
     await tasks.end()
+
+
+async def test_work_in_time_gives_its_result() -> None:
+    assert await tasks.within(5.0, asyncio.sleep(0, "done")) == "done"
+
+
+async def test_work_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
+    ended = asyncio.Event()
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError):
+        await tasks.within(0.01, stubborn())
+
+    assert ended.is_set()
+
+
+async def test_the_error_of_work_is_passed_on() -> None:
+    async def failing() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await tasks.within(5.0, failing())
