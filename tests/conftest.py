@@ -18,12 +18,19 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import hypothesis
 import pytest
 import uvloop
 
 # Tests start processes while gRPC's threads run; its fork handlers, meant for children that go on
 # using gRPC, can then hang the child before it reaches its exec. Read when gRPC is first imported.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# How fast examples are made and run depends on what else the machine does.
+hypothesis.settings.register_profile(
+    "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("house")
 
 DEADLINE_S = 30.0
 WIND_DOWN_S = 1.0

@@ -282,11 +282,12 @@ class Ingress(Actor):
     def _arm(self, choice: Choice) -> None:
         """Have a `Tick` come when the session next needs one."""
         due = choice.session.wake_at
-        timer = choice.timer
-        if timer is not None and timer.when() <= due:
-            return  # it fires early enough, and then sets itself again
-        if timer is not None:
-            timer.cancel()
+        if choice.timer is not None:
+            if choice.timer_at <= due:
+                return  # it fires early enough, and then sets itself again
+            choice.timer.cancel()
+        # Asked of the handle, uvloop has no time for one that is due already.
+        choice.timer_at = due
         loop = asyncio.get_running_loop()
         choice.timer = loop.call_at(due, partial(self._tick, choice.number))
 

@@ -35,6 +35,8 @@ class Choice:
         self.prompt = prompt
         self.sampling = sampling
         self.timer: asyncio.TimerHandle | None = None
+        self.timer_at = 0.0
+        """When it fires, on the actor's clock."""
         self._detokenizer = detokenizer
         self._stops = stops
 

@@ -4,6 +4,7 @@ explicit error."""
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -289,3 +290,15 @@ async def test_a_zombie_s_tokens_reach_nobody() -> None:
 
         assert answer.text == expected()
         assert session.stale_chunks > 0
+
+
+async def test_a_timer_that_is_due_already_can_be_set_again() -> None:
+    """uvloop's handle for such a timer cannot tell when it fires."""
+    async with aggregated() as (_service, ingress):
+        due = SimpleNamespace(wake_at=ingress.clock.now() - 1.0)
+        choice = SimpleNamespace(session=due, timer=None, timer_at=0.0, number=-1)
+
+        ingress._arm(choice)  # type: ignore[arg-type]  # all that is used of a Choice
+        ingress._arm(choice)  # type: ignore[arg-type]  # all that is used of a Choice
+
+        assert choice.timer is not None
