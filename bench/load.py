@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="default: %(default)s")
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="default: %(default)s")
     parser.add_argument("--api", choices=("chat", "completions"), default="chat")
     parser.add_argument("--model", default="", help="as the service calls it")
     parser.add_argument("--api-key", default="", help="sent as a bearer token")
