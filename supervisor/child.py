@@ -62,6 +62,8 @@ class Child:
         self.process: LocalProcess | None = None
         self.zygote: Zygote | None = None
         """Set when this child is one."""
+        self._forking: Zygote | None = None
+        """Set while the answer of the zygote that is to fork this child is awaited."""
         self._spec_file = layout.node_spec(name)
         self._on_process = on_process
         self._on_ready = on_ready
@@ -117,6 +119,7 @@ class Child:
                 cwd.stat()  # a fork could only die of what a spawn would have raised
                 env = {**self.recipe.own_env, **self.granted}
                 zygote.fork(self._spec_file, self.log, cwd, env, self._forked)
+                self._forking = zygote
         except OSError:
             self._stop_following()
             raise
@@ -165,8 +168,10 @@ class Child:
 
     def _forked(self, outcome: int | str) -> None:
         """The zygote has answered: with a pid, or with why not."""
+        self._forking = None
         if self._asked is not Asked.NOTHING and isinstance(outcome, str):
-            self._exited(Exit(signal=signal.SIGTERM))
+            hard = self._asked is Asked.NO_MORE
+            self._exited(Exit(signal=signal.SIGKILL if hard else signal.SIGTERM))
             return
         try:
             if isinstance(outcome, int):
@@ -204,6 +209,9 @@ class Child:
         self._ask(Asked.NO_MORE)
         if self.process is not None:
             self.process.kill()
+        elif self._forking is not None:
+            # A zygote that has not answered by now may never do so: it may be frozen itself.
+            self._forking.process.kill()
 
     def condemn(self, reason: str) -> None:
         """SIGKILL its process group, for a failure that it cannot tell of itself."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 JSON = "application/json"
 SHUTDOWN_S = 1.0
 """For what is still open when draining is over."""
-EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - only compared with
+EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - only compared with
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
