@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -87,14 +88,23 @@ def test_the_page_finds_the_next_supervisor_by_itself(tmp_path: Path, page: Brow
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 def test_nothing_stands_beyond_the_side_of_the_screen(
-    live: Live, page: Browser, width: int, height: int
+    tmp_path: Path, page: Browser, width: int, height: int
 ) -> None:
-    url = live.status().web
-    assert url is not None
+    # As wide as a page gets: a long path, in which nothing invites a line to break.
+    topology = tmp_path / ("x" * 100) / "hello.yaml"
+    topology.parent.mkdir()
+    for part in HELLO.parent.iterdir():
+        if part.is_file():
+            shutil.copy(part, topology.parent)
     page.look(width, height)
 
-    page.open(url)
-    page.until(f"{NODE} !== null")
+    with running(tmp_path / "state", str(topology), "--web") as live:
+        live.until("ready")
+        url = live.status().web
+        assert url is not None
+        page.open(url)
+        page.until(f"{NODE} !== null")
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(f"{NODE}.querySelector('.state').getBoundingClientRect().right") <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        state = f"{NODE}.querySelector('.state').getBoundingClientRect().right"
+        assert page.evaluate(state) <= width
