@@ -20,7 +20,7 @@ from supervisor.topology import (
     check_options,
     read_text,
 )
-from supervisor.topology.reader import load
+from supervisor.topology.loading import load
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,8 +63,9 @@ class Document(msgspec.Struct, frozen=True):
         return TopologyError(problems, self.text)
 
 
-def read_yaml(text: str, source: str, environ: Mapping[str, str]) -> Document:
-    """Read one YAML document; anchors and merges are expanded, `${VAR}` is replaced.
+def read_yaml(text: str, source: str, environ: Mapping[str, str] | None) -> Document:
+    """Read one YAML document; anchors and merges are expanded, `${VAR}` is replaced if there is an
+    environment to take it from.
 
     Raises TopologyError with the first mistake of the syntax, or with every other mistake: a
     duplicate key, a key that is not a scalar, an unknown tag, an unset variable, a limit passed.
@@ -139,7 +140,7 @@ class _Loader(Reader, Scanner, Parser, Composer, _Resolver):
 class _Builder:
     """Walks the node graph by path, so that what an alias repeats has each of its paths."""
 
-    def __init__(self, source: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, source: str, environ: Mapping[str, str] | None) -> None:
         self.source = source
         self.environ = environ
         self.places: dict[Path, Places] = {}
@@ -206,7 +207,7 @@ class _Builder:
     def _scalar(self, node: ScalarNode, path: Path) -> Plain:
         text, tag = node.value, str(node.tag)
         try:
-            if tag == f"{_TAG}str" and "${" in text:
+            if self.environ is not None and tag == f"{_TAG}str" and "${" in text:
                 text, whole = substitute(text, self.environ)
                 if whole and node.style != "'":
                     return resolve_scalar(_clean(text))

@@ -17,8 +17,9 @@ import msgspec
 from supervisor.topology.collector import Collector
 from supervisor.topology.document import Document, read_yaml
 from supervisor.topology.entries import EntryReader, Placed
-from supervisor.topology.errors import Problem, TopologyError
+from supervisor.topology.errors import Problem
 from supervisor.topology.forms import EtcdForm, RootForm
+from supervisor.topology.loading import load
 from supervisor.topology.model import Service, Topology
 from supervisor.topology.overrides import NO_OVERRIDES, Overrides, override
 from supervisor.topology.places import Place
@@ -32,8 +33,6 @@ from supervisor.topology.services import (
     service_from_environment,
 )
 
-MAX_FILE_BYTES = 1 << 20
-
 
 class Reading(msgspec.Struct, frozen=True):
     """A topology, and the document that still knows where everything in it stands."""
@@ -45,9 +44,8 @@ class Reading(msgspec.Struct, frozen=True):
 def read(path: Path, *, environ: Mapping[str, str], overrides: Overrides = NO_OVERRIDES) -> Reading:
     """Read a topology file.
 
-    Raises TopologyError with every problem found, and nothing else: also for a file that cannot be
-    opened, is no UTF-8, or is larger than `MAX_FILE_BYTES`. The options of the actors are not
-    checked here; see `options_check`.
+    Raises TopologyError with every problem found, and nothing else: also for a file that `load`
+    cannot read. The options of the actors are not checked here; see `options_check`.
     """
     return read_text(load(path), path, environ=environ, overrides=overrides)
 
@@ -66,29 +64,6 @@ def read_text(
     if collector.problems or topology is None:
         raise document.error(collector.problems)
     return Reading(topology, document)
-
-
-def load(path: Path) -> str:
-    """The text of a file. Raises TopologyError when it cannot be had, see `read`."""
-
-    def refuse(message: str) -> TopologyError:
-        return TopologyError([Problem(Place(str(path)), (), message)])
-
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise refuse(f"expected a topology file; {error.strerror or error}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise refuse(f"expected at most {MAX_FILE_BYTES} bytes; found more")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - content.rfind(b"\n", 0, error.start)
-        place = Place(str(path), line, column)
-        message = f"expected UTF-8 text; found the byte 0x{content[error.start]:02x}"
-        raise TopologyError([Problem(place, (), message)]) from None
 
 
 def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> Topology | None:

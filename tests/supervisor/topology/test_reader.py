@@ -21,7 +21,7 @@ from supervisor.topology import (
     Watchdog,
     read,
 )
-from supervisor.topology.reader import MAX_FILE_BYTES
+from supervisor.topology.loading import MAX_FILE_BYTES
 from tests.supervisor.topology.files import FULL, HERE, NO_ENVIRON, mistakes, topology
 
 ENGINE = {"kind": "transformers", "model": "models/capitals"}
