@@ -217,7 +217,7 @@ class _Reader:
         self, name: Section, data: dict[str, Any], shared: dict[str, Any]
     ) -> list[_Instance]:
         section = data.get(name)
-        if section is None:
+        if not isinstance(section, dict):
             return []
         for key, value in shared.items():
             if key in section and section[key] != value:
