@@ -20,6 +20,8 @@ from actors.engines.simulated import SimulatedEngine, SimulatedOptions, expected
 from actors.ingress.actor import Ingress
 from actors.ingress.options import IngressOptions
 from actors.messages.assign import Assigned, Rejected
+from actors.messages.events import Inventory, Placed, Report
+from actors.messages.explain import Explained
 from actors.messages.frame import Frame
 from actors.messages.route import Route
 from actors.messages.submit import Submit
@@ -115,6 +117,10 @@ class Probe(Actor):
         | Fetched
         | Cancel
         | Frame
+        | Report
+        | Inventory
+        | Placed
+        | Explained
         | Returned
         | Down,
     ) -> None:

@@ -11,7 +11,10 @@
     assign.py    router, preprocessor → ingress: who does it, or why not
     work.py      router → workers, context → generation, ingress → workers (Cancel)
     frame.py     workers → ingress: tokens
-    cache.py     workers → router: blocks and load
+    cache.py     blocks and load, as an engine says them
+    events.py    workers → routers: the same, numbered; routers → routers: what they placed
+    hints.py     what a client wishes of the placement; part of Submit and Route
+    explain.py   router → ingress: what it would do, and why
     sampling.py  how a token is chosen; part of every request
     cards.py     what the roles publish of themselves in the registry
 

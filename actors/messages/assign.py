@@ -20,6 +20,10 @@ class Assigned(Message, frozen=True):
     """Computes the prompt and sends the first token; None when `generation` does it all."""
     generation: Address
     prompt_tokens: int
+    matched_tokens: int = 0
+    """Of the prompt; what the router believes to be in the cache of who computes it."""
+    queued_ms: float = 0.0
+    """How long the request waited in the router."""
 
 
 class Rejected(Message, frozen=True):

@@ -27,6 +27,8 @@ class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):
     max_running: int
     started_at: float
     """Seconds since 1970."""
+    publishes_cache_events: bool = False
+    """It says what is in its cache (`events`)."""
 
 
 class IngressCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.messages.hints import Hints
 from actors.messages.key import RequestKey
 from actors.messages.sampling import Sampling
 from actors.runtime.message import Message
@@ -49,3 +50,4 @@ class Submit(Message, frozen=True):
     """`max_tokens` is what is left to produce; the preprocessor cuts it to the model's context."""
     delivered: bytes = b""
     """Tokens the client already has, packed. They continue the prompt."""
+    hints: Hints = Hints()

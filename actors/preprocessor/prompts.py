@@ -59,6 +59,7 @@ def prepare(submit: Submit, tokenizer: Tokenizer, card: WorkerCard) -> Route:
         prompt + submit.delivered,
         sampling,
         resumed,
+        submit.hints,
     )
 
 

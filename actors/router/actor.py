@@ -9,6 +9,7 @@ import msgspec
 
 from actors.messages.assign import Assigned, Rejected, Why
 from actors.messages.cards import Fleet
+from actors.messages.events import Inventory, Placed, Report
 from actors.messages.key import count_tokens
 from actors.messages.route import Route
 from actors.messages.work import Generate, Prefill
@@ -76,6 +77,10 @@ class Router(Actor):
     @handler
     def down(self, message: Down) -> None:
         self._fleet.down(message.address)
+
+    @handler
+    def told(self, message: Report | Inventory | Placed) -> None:
+        """What workers and other routers say; for strategies that look at it."""
 
     @handler
     def returned(self, message: Returned) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from actors.engines.base import Engine, Info, RequestRefused
 from actors.messages.cards import Duty, WorkerCard
+from actors.messages.events import TellInventory
 from actors.messages.frame import Chunk, Frame
 from actors.messages.key import RequestKey
 from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill
@@ -18,6 +19,7 @@ from actors.runtime.message import Message
 from actors.worker.engines import engine_name, make_engine, preload_engine, tokenizer_source
 from actors.worker.jobs import Jobs, Work, failure
 from actors.worker.options import WorkerOptions
+from actors.worker.publisher import Publisher
 
 
 class Worker(Actor):
@@ -35,6 +37,9 @@ class Worker(Actor):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._engine: Engine = make_engine(self.options.engine, self.node.base_dir)
+        self._publisher = Publisher(
+            self, self._engine, self.options.router, self.options.report_every_s
+        )
         self._info: Info | None = None
         self._started_at = self.clock.wall()
         self._jobs = Jobs()
@@ -52,11 +57,13 @@ class Worker(Actor):
     async def starting(self) -> None:
         self._info = await self._engine.start()
         self.spawn(self._run_steps(), name="steps")
+        self._publisher.start()
 
     async def draining(self) -> None:
         await self._idle.wait()
 
     async def stopping(self) -> None:
+        self._publisher.stop()
         await self._engine.close()
 
     def meta(self) -> WorkerCard:
@@ -71,6 +78,7 @@ class Worker(Actor):
             blocks_total=0 if info is None else info.blocks_total,
             max_running=0 if info is None else info.max_running,
             started_at=self._started_at,
+            publishes_cache_events=info is not None and info.publishes_cache_events,
         )
 
     def progress(self) -> tuple[int, bool]:
@@ -116,6 +124,10 @@ class Worker(Actor):
         self._give_up(message.key)
 
     @handler
+    def tell_inventory(self, message: TellInventory) -> None:
+        self._publisher.send_inventory(message.router)
+
+    @handler
     def down(self, message: Down) -> None:
         """An ingress has gone, and with it everyone who waits for these tokens."""
         self._ingresses.discard(message.address)
@@ -134,6 +146,7 @@ class Worker(Actor):
             self._send_frame(lost.key.ingress, [failure(lost.key, 1, text)])
 
     def _take_on(self, work: Work) -> None:
+        self._publisher.take(work.key)
         request, superseded = self._jobs.add(work)
         for job_id in superseded:
             self._engine.cancel(job_id)
@@ -171,6 +184,7 @@ class Worker(Actor):
 
     async def _run_steps(self) -> None:
         async for outputs in self._engine.steps():
+            self._publisher.touch()
             step = self._jobs.step(outputs, self.address)
             for ingress, chunks in step.frames.items():
                 self._tokens += sum(len(chunk.tokens) for chunk in chunks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from actors.engines.simulated.options import SimulatedOptions
@@ -19,3 +21,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The public name; the engine's model when None."""
     tokenizer: str | None = None
     """Directory or hub id; where the engine's model is when None."""
+    router: str = "router"
+    """The role that is told of the cache and the load."""
+    report_every_s: Annotated[float, msgspec.Meta(gt=0)] = 0.05
+    """How far apart two such reports are at least; a quiet worker reports a change at once."""

@@ -6,7 +6,11 @@ import msgspec
 import pytest
 
 from actors.messages.assign import Assigned, Rejected
+from actors.messages.cache import Load, Removed, Stored
+from actors.messages.events import Inventory, Placed, Placement, Report, TellInventory
+from actors.messages.explain import Candidate, Explained
 from actors.messages.frame import Chunk, Frame
+from actors.messages.hints import Hints
 from actors.messages.key import RequestKey, count_tokens
 from actors.messages.route import Route
 from actors.messages.sampling import Logprobs, Sampling, TokenLogprob
@@ -30,7 +34,28 @@ MESSAGES: list[Message] = [
     Submit(KEY, "r", "m", ChatPrompt(b"[]", tools=b"[1]"), SAMPLING, b"\1\0\0\0"),
     Submit(KEY, "r", "m", TextPrompt("é", add_special_tokens=False), SAMPLING),
     Submit(KEY, "r", "m", TokenPrompt(b"\1\0\0\0"), SAMPLING),
+    Submit(KEY, "r", "m", TextPrompt(""), SAMPLING, b"", Hints(2**64 - 1, 2, -1, "kv", 1.5)),
     Route(KEY, "r", "m", b"\1\0\0\0", SAMPLING, 1),
+    Route(KEY, "r", "m", b"\1\0\0\0", SAMPLING, 1, Hints(explain=True)),
+    Report(
+        CONTEXT,
+        2,
+        Load(1, 2, 3, 4, 5, 6),
+        1.5,
+        (Stored(None, (1, 2**64 - 1)), Removed((7,))),
+        (KEY,),
+    ),
+    TellInventory(Address("router", 0, 3)),
+    Inventory(CONTEXT, 2, 0, last=True, blocks=(1, 2**64 - 1), load=Load()),
+    Placed((Placement(KEY, CONTEXT, 100, 7),)),
+    Explained(
+        KEY,
+        "kv",
+        4,
+        16,
+        (Candidate("context/0", "context", 3, 0, 1, 2, 3, None, chosen=True),),
+        "?",
+    ),
     Assigned(KEY, None, GENERATION, 4),
     Assigned(KEY, CONTEXT, GENERATION, 4),
     Rejected(KEY, "too_long", "no", "prompt", 1.5),
