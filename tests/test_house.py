@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "actors.messages": {"actors.runtime"},
     "actors.text": set(),
     "actors.kv": set(),
-    "actors.engines": {"actors.kv", "actors.messages"},
+    "actors.engines": {"actors.kv", "actors.messages", "actors.text"},
     **{f"actors.{role}": BASE for role in ROLES},
     "actors.worker": {*BASE, "actors.engines"},
     "supervisor": {"actors.runtime", "actors.messages"},

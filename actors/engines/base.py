@@ -110,6 +110,8 @@ class Info(msgspec.Struct, frozen=True):
     vocabulary: int
     eos_token_ids: tuple[int, ...]
     publishes_cache_events: bool
+    guided: bool = False
+    """Whether it follows `Sampling.grammar`."""
 
 
 class Engine(ABC):

@@ -29,6 +29,8 @@ class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970."""
     publishes_cache_events: bool = False
     """It says what is in its cache (`events`)."""
+    guided: bool = False
+    """Whether its engine follows `Sampling.grammar`."""
 
 
 class IngressCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+
+class Grammar(msgspec.Struct, frozen=True, array_like=True):
+    """What the whole answer must look like, from its first token on."""
+
+    kind: Literal["json_schema", "regex", "choice", "grammar"]
+    """How `text` is to be read: see `actors.text.grammar`."""
+    text: str
+    param: str = "response_format"
+    """The field of the request that it came from, for errors."""
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -33,6 +45,10 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True)
     logit_bias: dict[int, float] = {}
     logprobs: int | None = None
     """None: no logprobs. n ≥ 0: the chosen token's, and those of the n most likely."""
+
+    grammar: Grammar | None = None
+    """Tokens that would leave the grammar are never chosen. The sequence ends when nothing can
+    follow, whatever `ignore_eos` says; a replay goes on behind the tokens delivered."""
 
     @property
     def greedy(self) -> bool:

@@ -11,6 +11,7 @@ from actors.messages.assign import Rejected, Why
 from actors.messages.cards import Fleet, WorkerCard
 from actors.messages.route import Route
 from actors.messages.submit import Submit
+from actors.preprocessor.grammars import Grammars
 from actors.preprocessor.prompts import Unacceptable, prepare, prompt_bytes
 from actors.runtime.actor import Actor, Down, Joined, Returned, handler
 from actors.runtime.errors import NoSuchActor
@@ -31,7 +32,7 @@ class PreprocessorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """The role that places requests."""
     inline_bytes: int = 8192
     """Prompts up to this size are tokenised on the event loop (well under a millisecond), longer
-    ones in a thread."""
+    ones in a thread, and so are those with a grammar that was not seen before."""
 
 
 class Preprocessor(Actor):
@@ -44,6 +45,7 @@ class Preprocessor(Actor):
         super().__init__(*arguments)
         self._fleet = Fleet()
         self._tokenizers = TokenizerStore()
+        self._grammars = Grammars()
         self._beside = 0
         self._handled = 0
 
@@ -62,8 +64,10 @@ class Preprocessor(Actor):
             self._reject(message, "unavailable", text, retry_after_s=RETRY_AFTER_S)
             return
         tokenizer = self._tokenizers.get(card.tokenizer)
-        if tokenizer is not None and prompt_bytes(message) <= self.options.inline_bytes:
-            self._send(message, _prepare(message, tokenizer, card))
+        known = message.sampling.grammar is None or self._grammars.knows(message.sampling.grammar)
+        short = known and prompt_bytes(message) <= self.options.inline_bytes
+        if tokenizer is not None and short:
+            self._send(message, self._prepare(message, tokenizer, card))
         elif self._beside >= MAX_BESIDE:
             text = "too many long prompts are being tokenised"
             self._reject(message, "overloaded", text, retry_after_s=RETRY_AFTER_S)
@@ -88,7 +92,7 @@ class Preprocessor(Actor):
     async def _submit_beside(self, message: Submit, card: WorkerCard) -> None:
         try:
             tokenizer = await self._tokenizers.load(card.tokenizer)
-            route = await asyncio.to_thread(_prepare, message, tokenizer, card)
+            route = await asyncio.to_thread(self._prepare, message, tokenizer, card)
             self._send(message, route)
         except TokenizerNotFound as error:
             self.log.warning("tokenizer_not_loaded", model=card.model, error=str(error))
@@ -122,9 +126,12 @@ class Preprocessor(Actor):
         except NoSuchActor:
             self.log.debug("ingress_gone", key=str(message.key))
 
-
-def _prepare(message: Submit, tokenizer: Tokenizer, card: WorkerCard) -> Route | Unacceptable:
-    try:
-        return prepare(message, tokenizer, card)
-    except Unacceptable as error:
-        return error
+    def _prepare(
+        self, message: Submit, tokenizer: Tokenizer, card: WorkerCard
+    ) -> Route | Unacceptable:
+        try:
+            if message.sampling.grammar is not None:
+                self._grammars.check(message.sampling.grammar, card)
+            return prepare(message, tokenizer, card)
+        except Unacceptable as error:
+            return error

@@ -79,6 +79,7 @@ class Worker(Actor):
             max_running=0 if info is None else info.max_running,
             started_at=self._started_at,
             publishes_cache_events=info is not None and info.publishes_cache_events,
+            guided=info is not None and info.guided,
         )
 
     def progress(self) -> tuple[int, bool]:

@@ -20,7 +20,8 @@ def make_engine(options: EngineOptions, base_dir: Path) -> Engine:
     from actors.engines.transformers import TransformersEngine  # noqa: PLC0415 - see the module
 
     source = model_source(options, base_dir)
-    return TransformersEngine(msgspec.structs.replace(options, model=source))
+    tokenizer = _located(options.tokenizer, base_dir) if options.tokenizer else None
+    return TransformersEngine(msgspec.structs.replace(options, model=source, tokenizer=tokenizer))
 
 
 def model_source(options: EngineOptions, base_dir: Path) -> str:

@@ -3,9 +3,11 @@ are killed."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -99,6 +101,36 @@ def test_a_stream_goes_on_when_an_actor_is_killed_under_it(disagg: Service, targ
 
         assert reading.result(DEADLINE_S) == expected
     disagg.live.until("child_ready", child=target)
+
+
+def test_a_guided_stream_goes_on_when_its_worker_is_killed(disagg: Service) -> None:
+    schema = {
+        "type": "array",
+        "items": {"enum": ["Paris", "Rome", "Oslo", "Lima"]},
+        "minItems": 60,
+        "maxItems": 60,
+    }
+
+    def ask() -> Iterator[str]:
+        stream = disagg.client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": STORY}],
+            temperature=1.0,
+            seed=7,
+            stream=True,
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+        )
+        return (chunk.choices[0].delta.content or "" for chunk in stream)
+
+    expected = "".join(ask())
+    assert len(json.loads(expected)) == 60
+
+    pieces = ask()
+    begin = [next(pieces) for _ in range(8)]
+    disagg.live.kill("generation/0")
+
+    assert "".join([*begin, *pieces]) == expected
+    disagg.live.until("child_ready", child="generation/0")
 
 
 def test_requests_in_flight_at_a_killed_ingress_end_in_an_error_and_none_hangs(

@@ -1,8 +1,8 @@
 """What the event loop's side and the engine's thread say to each other.
 
 The thread's queue needs no limit of its own: there is one `Submit` for each place the engine has,
-at most one `Cancel` and one `Release` for each of them, and `Fetched` and `Consumed` answer
-something that was itself bounded.
+at most one `Cancel` and one `Release` for each of them, and `Fetched`, `Compiled` and `Consumed`
+answer something that was itself bounded.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from actors.engines.base import Info, Output, Request
+from actors.engines.transformers.guides import Guide
 from actors.engines.transformers.stream import Stream
 from actors.kv.blocks import Change
 from actors.messages.cache import Load
@@ -42,7 +43,15 @@ class Fetched(NamedTuple):
     error: str
 
 
-Command = Submit | Cancel | Release | Consumed | Stop | Fetched
+class Compiled(NamedTuple):
+    """A grammar is ready to be followed, or `error` says why it is not."""
+
+    stream: Stream
+    guide: Guide | None
+    error: str
+
+
+Command = Compiled | Submit | Cancel | Release | Consumed | Stop | Fetched
 
 
 class Started(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from actors.engines.transformers.options import TransformersOptions
 from actors.engines.transformers.pool import allocate, block_bytes
 from actors.engines.transformers.runner import Runner, Work
 from actors.kv.transfer import BlockMemory, Geometry
+from actors.text.model_files import TokenizerNotFound, read_model_files
 
 _PROBE_TOKENS = 24
 
@@ -29,6 +31,8 @@ class Loaded(NamedTuple):
     max_context_tokens: int
     vocabulary: int
     eos_token_ids: tuple[int, ...]
+    tokenizer: Path | None
+    """The tokenizer.json that grammars are followed with."""
 
 
 def load(options: TransformersOptions) -> Loaded:
@@ -82,6 +86,7 @@ def load(options: TransformersOptions) -> Loaded:
         min(limit for limit in limits if limit is not None),
         config.vocab_size,
         _eos_token_ids(model),
+        _tokenizer(options),
     )
 
 
@@ -147,6 +152,13 @@ def _use_invariant_attention(model: Any) -> None:
     # Transformers asks for a mask function even where the mask is given ready-made.
     AttentionMaskInterface.register(attention.NAME, sdpa_mask)
     model.set_attn_implementation(attention.NAME)
+
+
+def _tokenizer(options: TransformersOptions) -> Path | None:
+    try:
+        return read_model_files(options.tokenizer or options.model).tokenizer
+    except TokenizerNotFound:
+        return None
 
 
 def _eos_token_ids(model: Any) -> tuple[int, ...]:

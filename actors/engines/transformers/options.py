@@ -24,6 +24,8 @@ class TransformersOptions(
 
     model: str
     """A local directory, or a model id for the hub."""
+    tokenizer: str | None = None
+    """Directory or hub id of the tokenizer for structured output; the model's when None."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: as the checkpoint says."""

@@ -19,6 +19,7 @@ from actors.engines.transformers.noise import uniform
 from actors.messages.sampling import Logprobs, Sampling, TokenLogprob
 
 Row = npt.NDArray[np.float64]
+Allowed = npt.NDArray[np.bool_]
 
 
 class BrokenLogits(ArithmeticError):
@@ -70,11 +71,13 @@ def choose(
     *,
     history: History | None = None,
     banned: Iterable[int] = (),
+    allowed: Allowed | None = None,
 ) -> int:
     """The next token, at `position` (from 0) of the whole sequence.
 
     `logits` is one row as the model gave it and is not changed. Tokens in `banned` cannot win
-    unless nothing else is left. Raises BrokenLogits.
+    unless nothing else is left; of `allowed`, one flag a token, those that are False cannot win at
+    all. Raises BrokenLogits.
     """
     adjusted = logits.astype(np.float64, copy=True)
     if history is not None:
@@ -82,8 +85,13 @@ def choose(
     for token, bias in sampling.logit_bias.items():
         adjusted[token] += bias
     banned = list(banned)
-    if banned and len(set(banned)) < len(adjusted):
+    if allowed is not None:
+        adjusted[~allowed] = -np.inf
+    if banned:
+        kept = adjusted[banned]
         adjusted[banned] = -np.inf
+        if not np.isfinite(adjusted.max()):
+            adjusted[banned] = kept
     best = int(np.argmax(adjusted))
     peak = adjusted[best]
     if not np.isfinite(peak):

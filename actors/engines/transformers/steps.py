@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from actors.engines.base import EngineFailed, Finish, Info, Output, Request
 from actors.engines.transformers.commands import (
     Cancel,
     Command,
+    Compiled,
     Consumed,
     Fetched,
     Release,
@@ -20,6 +22,7 @@ from actors.engines.transformers.commands import (
     Stop,
     Submit,
 )
+from actors.engines.transformers.guides import Guide, GuideFailed, Guides
 from actors.engines.transformers.handoffs import Handoffs
 from actors.engines.transformers.model import Loaded
 from actors.engines.transformers.options import TransformersOptions
@@ -70,6 +73,7 @@ class Steps:
             vocabulary=loaded.vocabulary,
             eos_token_ids=loaded.eos_token_ids,
             publishes_cache_events=options.prefix_cache,
+            guided=loaded.tokenizer is not None,
         )
         self._scheduler = Scheduler(
             BlockPool(loaded.blocks),
@@ -89,6 +93,11 @@ class Steps:
                 f"cannot listen for KV transfers on {options.transfer_host}: {error}"
             ) from error
         self._handoffs = Handoffs(exchange, self._fetch_ended, options.handoff_ttl_s)
+        self._guides: Guides | None = None
+        if loaded.tokenizer is not None:
+            self._guides = Guides(loaded.tokenizer, loaded.vocabulary, loaded.eos_token_ids)
+        self._compiling: set[Stream] = set()
+        """Streams whose grammar is not ready; unknown to the scheduler as yet."""
         self._streams: dict[int, Stream] = {}
         self._outputs: dict[int, Output] = {}
         self._expired: list[int] = []
@@ -118,6 +127,8 @@ class Steps:
                 self._flush()
         finally:
             self._handoffs.close()
+            if self._guides is not None:
+                self._guides.close()
             self._memory.close()
 
     def _receive(self, *, wait: bool) -> None:
@@ -146,6 +157,8 @@ class Steps:
                     self._let_go(request_id)
             case Fetched(stream, error):
                 self._end_fetch(stream, error)
+            case Compiled(stream, guide, error):
+                self._end_compiling(stream, guide, error)
             case Consumed():
                 self._unread -= 1
             case Stop():
@@ -161,16 +174,45 @@ class Steps:
             return
         stream = Stream(request, self._info, ticket)
         self._streams[request.id] = stream
-        self._scheduler.add(stream.sequence)
+        grammar = request.sampling.grammar
+        if grammar is None:
+            self._scheduler.add(stream.sequence)
+            return
+        assert self._guides is not None, "see `refusal`"
+        self._compiling.add(stream)
+        self._guides.begin(grammar, stream.guided_tokens, partial(self._compiled, stream))
+
+    def _compiled(self, stream: Stream, guide: Guide | None, error: str) -> None:
+        """Called in the compiling thread."""
+        self._driver.inbox.put(Compiled(stream, guide, error))
+
+    def _end_compiling(self, stream: Stream, guide: Guide | None, error: str) -> None:
+        if stream not in self._compiling:
+            return  # cancelled meanwhile
+        self._compiling.remove(stream)
+        if guide is not None and not guide.over:
+            stream.guide = guide
+            self._scheduler.add(stream.sequence)
+            return
+        # An earlier attempt may have said everything, and only its last word was lost.
+        output = self._output(stream.request.id)
+        output.finish, output.error = (Finish.STOP, "") if guide else (Finish.ERROR, error)
+        del self._streams[stream.request.id]
 
     def _cancel(self, request_id: int) -> None:
         if request_id in self._handoffs:
             self._let_go(request_id)
         elif request_id in self._streams:
-            self._scheduler.remove(self._streams.pop(request_id).sequence)
+            self._remove(self._streams.pop(request_id))
         else:
             return
         self._output(request_id).finish = Finish.CANCELLED
+
+    def _remove(self, stream: Stream) -> None:
+        if stream in self._compiling:
+            self._compiling.remove(stream)
+        else:
+            self._scheduler.remove(stream.sequence)
 
     def _let_go(self, request_id: int) -> None:
         """Free a finished prefill's blocks."""
@@ -240,11 +282,12 @@ class Steps:
                         len(piece.sequence.tokens),
                         history=stream.history,
                         banned=stream.banned,
+                        allowed=None if stream.guide is None else stream.guide.allowed(),
                     )
-            except BrokenLogits as error:
+                belongs, finish = stream.accept(token)
+            except (BrokenLogits, GuideFailed) as error:
                 self._finish(stream, Finish.ERROR, str(error))
                 continue
-            belongs, finish = stream.accept(token)
             if belongs:
                 output.tokens.append(token)
                 if stream.sampling.logprobs is not None:
@@ -296,7 +339,7 @@ class Steps:
                 scheduler.pool.take_changes(),
                 Load(
                     running=scheduler.running,
-                    waiting=scheduler.waiting,
+                    waiting=scheduler.waiting + len(self._compiling),
                     waiting_tokens=scheduler.waiting_tokens,
                     blocks_used=scheduler.pool.held,
                     blocks_total=scheduler.pool.total,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
+
 from actors.engines.base import Finish, Info, Request
+from actors.engines.transformers.guides import Guide
 from actors.engines.transformers.sampler import History
 from actors.engines.transformers.sequence import Sequence, sequence_of, unpack
 from actors.kv.hashing import BYTES_PER_TOKEN
@@ -18,6 +21,8 @@ class Stream:
         self.ticket = ticket
         """Of a decode: where its blocks come from."""
         self.cached_reported = False
+        self.guide: Guide | None = None
+        """Holds the sequence to its grammar; made before it is scheduled."""
         first = None if request.handoff is None else request.handoff.first_token
         self.sequence: Sequence = sequence_of(
             request.id, request.prompt, block_tokens=info.block_tokens, first_token=first
@@ -26,7 +31,8 @@ class Stream:
         self._produced = 0 if first is None else 1
         self._resumed = request.resumed
         self._max_context_tokens = info.max_context_tokens
-        model_ends = () if self.sampling.ignore_eos else info.eos_token_ids
+        free = self.sampling.ignore_eos and self.sampling.grammar is None
+        model_ends = () if free else info.eos_token_ids
         self._ends = frozenset((*self.sampling.stop_token_ids, *model_ends))
         self._bannable = sorted(token for token in self._ends if 0 <= token < info.vocabulary)
         output = len(tokens) - self._produced - self._resumed
@@ -39,12 +45,20 @@ class Stream:
         return self._bannable if early else []
 
     @property
+    def guided_tokens(self) -> array[int]:
+        """What the grammar has behind it when the sequence begins here: the output of earlier
+        attempts, and the first token of a handoff."""
+        tokens = self.sequence.tokens
+        return tokens[len(tokens) - self._produced - self._resumed :]
+
+    @property
     def plain(self) -> bool:
         """Whether the next token is the model's most likely one, and nothing more is asked."""
         return (
             self.sampling.greedy
             and self.sampling.logprobs is None
             and not self.sampling.logit_bias
+            and self.guide is None
             and not self.history.wanted
             and not self.banned
         )
@@ -56,6 +70,8 @@ class Stream:
         self._produced += 1
         self.sequence.tokens.append(token)
         self.history.append(token)
+        if self.guide is not None and self.guide.consume(token):
+            return True, Finish.STOP
         if (
             self._produced >= self.sampling.max_tokens
             or len(self.sequence.tokens) >= self._max_context_tokens
@@ -85,6 +101,8 @@ def refusal(request: Request, info: Info) -> str | None:
     if largest >= info.vocabulary or smallest < 0:
         wrong = largest if largest >= info.vocabulary else smallest
         return f"token {wrong} is outside of the vocabulary of {info.vocabulary}"
+    if sampling.grammar is not None and not info.guided:
+        return "structured output needs the model's tokenizer.json, which is not there"
     if sampling.repetition_penalty <= 0.0:
         return f"repetition_penalty must be positive, not {sampling.repetition_penalty}"
     return None

@@ -15,22 +15,17 @@ import msgspec
 from actors.ingress.openai import fields
 from actors.ingress.openai.decoding import Decoder, unknown_fields
 from actors.ingress.openai.errors import bad_field, missing_field, unsupported
+from actors.ingress.openai.structured import StructuredFields
 from actors.messages.sampling import Sampling
 
 _SEED_MASK = 2**63 - 1
 _NONE = msgspec.Raw(b"null")
 
 
-class _NotServed(msgspec.Struct, kw_only=True):
+class _NotServed(StructuredFields, kw_only=True):
     """Fields of this API and its usual extensions that would change the answer, and that this
     server does not serve. A request may have them null, or with the value that changes nothing."""
 
-    response_format: msgspec.Raw = _NONE
-    structured_outputs: msgspec.Raw = _NONE
-    guided_json: msgspec.Raw = _NONE
-    guided_regex: msgspec.Raw = _NONE
-    guided_choice: msgspec.Raw = _NONE
-    guided_grammar: msgspec.Raw = _NONE
     prompt_logprobs: msgspec.Raw = _NONE
     truncate_prompt_tokens: msgspec.Raw = _NONE
     use_beam_search: msgspec.Raw = _NONE
@@ -48,9 +43,8 @@ class _NotServed(msgspec.Struct, kw_only=True):
     suffix: msgspec.Raw = _NONE
 
 
-_NOT_SERVED = _NotServed.__struct_fields__
+_NOT_SERVED = tuple(_NotServed.__annotations__)
 _HARMLESS: dict[str, tuple[object, ...]] = {
-    "response_format": ({"type": "text"},),
     "use_beam_search": (False,),
     "include_stop_str_in_output": (False,),
     "continue_final_message": (False,),
@@ -141,6 +135,7 @@ class GenerationRequest(_NotServed, kw_only=True):
             repetition_penalty=_given(self.repetition_penalty, 1.0),
             logit_bias=self.logit_bias or {},
             logprobs=self.wanted_logprobs,
+            grammar=self.grammar,
         )
 
     def _check(self) -> Self:
@@ -151,6 +146,7 @@ class GenerationRequest(_NotServed, kw_only=True):
                 _check_harmless(name, value)
         if self.stream_options is not None and not self.stream:
             raise bad_field("stream_options", "'stream_options' needs 'stream' to be true.")
+        _ = self.grammar  # raises for what cannot be read
         limit = self.token_limit
         if limit is not None and (self.min_tokens or 0) > limit:
             raise bad_field("min_tokens", f"'min_tokens' must be at most {limit}.")

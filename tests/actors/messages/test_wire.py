@@ -13,7 +13,7 @@ from actors.messages.frame import Chunk, Frame
 from actors.messages.hints import Hints
 from actors.messages.key import RequestKey, count_tokens
 from actors.messages.route import Route
-from actors.messages.sampling import Logprobs, Sampling, TokenLogprob
+from actors.messages.sampling import Grammar, Logprobs, Sampling, TokenLogprob
 from actors.messages.submit import ChatPrompt, Submit, TextPrompt, TokenPrompt
 from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill
 from actors.runtime.address import Address
@@ -28,6 +28,7 @@ SAMPLING = Sampling(
     stop_token_ids=(1, 2),
     logit_bias={7: -100.0},
     logprobs=3,
+    grammar=Grammar("regex", "a|b"),
 )
 LOGPROBS = [Logprobs(TokenLogprob(1, -0.5), (TokenLogprob(1, -0.5), TokenLogprob(2, -2.0)))]
 MESSAGES: list[Message] = [

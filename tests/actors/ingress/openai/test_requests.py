@@ -19,8 +19,10 @@ from actors.ingress.openai.requests import (
     parse_chat,
     parse_completion,
 )
+from actors.messages.sampling import Grammar
 
 HELLO = [{"role": "user", "content": "hi"}]
+A_ONLY = Grammar("regex", "a", "guided_regex")
 
 
 def chat_body(**fields: Any) -> bytes:
@@ -76,8 +78,9 @@ def test_every_sampling_field_reaches_the_engine() -> None:
         "repetition_penalty": 1.1,
         "logit_bias": {"5": -100},
     }
-    sampling = parse_chat(chat_body(**values, logprobs=True, top_logprobs=4)).sampling(9, 9)
-    expected = {**values, "logit_bias": {5: -100}, "logprobs": 4}
+    body = chat_body(**values, logprobs=True, top_logprobs=4, guided_regex="a")
+    sampling = parse_chat(body).sampling(9, 9)
+    expected = {**values, "logit_bias": {5: -100}, "logprobs": 4, "grammar": A_ONLY}
     assert {name: getattr(sampling, name) for name in expected} == expected
     assert set(expected) == set(sampling.__struct_fields__)
 
@@ -201,8 +204,6 @@ def test_a_missing_field_is_named(field: str) -> None:
     [
         ("tools", [{"type": "function"}]),
         ("tool_choice", "auto"),
-        ("response_format", {"type": "json_object"}),
-        ("guided_regex", "a+"),
         ("continue_final_message", True),
         ("chat_template", "{{ 1 }}"),
         ("modalities", ["text", "audio"]),
