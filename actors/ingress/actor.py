@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -18,23 +19,27 @@ from actors.ingress.openai import errors
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.options import IngressOptions
 from actors.ingress.session import Session
+from actors.ingress.unwanted import Unwanted
 from actors.messages.assign import Assigned, Rejected
 from actors.messages.cards import Fleet, IngressCard
-from actors.messages.frame import Frame
+from actors.messages.frame import Chunk, Frame
 from actors.messages.key import RequestKey
 from actors.messages.sampling import Sampling
 from actors.messages.submit import Prompt, Submit
-from actors.messages.work import Cancel
-from actors.runtime.actor import Actor, Down, Joined, Returned, handler
+from actors.messages.work import Cancel, Resend
+from actors.runtime.actor import Actor, Down, Joined, Regained, Returned, handler
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
 from actors.runtime.node import EVERY_ROLE
+from actors.runtime.registry.base import State
 from actors.text.stop_strings import StopAutomaton, StopMatcher
 from actors.text.store import TokenizerStore
 from actors.text.tokenizer import TOKEN_ID, Tokenizer
 
 LATE_REQUEST_S = 0.2
 """How long a connection that was opened before a drain may take to send its request."""
+MIN_BUDGET_S = 0.001
+"""Passed on when nothing is left, as 0 would mean that there is no limit."""
 
 
 class Ingress(Actor):
@@ -56,6 +61,11 @@ class Ingress(Actor):
         self._exchanges: set[Exchange] = set()
         self._next_number = 0
         self._finished = 0
+        self._fell_at = -math.inf
+        """When somebody on the way, or a worker, last fell."""
+        self._news = asyncio.Event()
+        """Set, and replaced, whenever somebody joins."""
+        self._unwanted = Unwanted()
         self._idle = asyncio.Event()
         self._idle.set()
         self._server = HttpServer(self, self.options)
@@ -92,12 +102,29 @@ class Ingress(Actor):
     async def tokenizer_of(self, model: str) -> Tokenizer:
         """The model's tokenizer. Raises ApiError when the model is unknown or not being served."""
         card = self.fleet.models().get(model)
+        if card is not None and not self.fleet.can_serve(model):
+            await self._await_successor(model)
         if card is not None and self.fleet.can_serve(model):
             loaded = self.tokenizers.get(card.tokenizer)
             return loaded or await self.tokenizers.load(card.tokenizer)
         if card is not None or not self.fleet.models():
             raise errors.unavailable(f"No worker of '{model}' is ready.", 1.0)
         raise errors.unknown_model(model)
+
+    @property
+    def _patient_until(self) -> float:
+        """Until when a new request that nobody can take may wait for somebody's successor."""
+        return self._fell_at + self.options.replay.restart_s
+
+    async def _await_successor(self, model: str) -> None:
+        """When the model's workers have just fallen, wait a moment for the next ones."""
+        while not self.fleet.can_serve(model):
+            left_s = self._patient_until - self.clock.now()
+            if left_s <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._news.wait()
 
     def has_role(self, role: str) -> bool:
         """Whether an instance of the role takes messages now."""
@@ -158,8 +185,12 @@ class Ingress(Actor):
         now = self.clock.now()
         for chunk in message.chunks:
             choice = self._choices.get(chunk.number)
-            if choice is not None:
-                self._apply(choice, choice.session.step(life.Arrived(chunk), now), now)
+            if choice is None:
+                self._refuse(message.worker, chunk, now)
+                continue
+            if chunk.epoch < choice.session.epoch:
+                self._refuse(message.worker, chunk, now)
+            self._apply(choice, choice.session.step(life.Arrived(chunk), now), now)
 
     @handler
     def assigned(self, message: Assigned) -> None:
@@ -178,29 +209,47 @@ class Ingress(Actor):
                 message.text,
                 message.param,
                 message.retry_after_s,
+                recovering=self.clock.now() < self._patient_until,
             ),
         )
 
     @handler
     def joined(self, message: Joined) -> None:
         self.fleet.joined(message.entry)
+        if message.entry.state is State.READY and message.entry.role != self.role:
+            self._news.set()
+            self._news = asyncio.Event()
+            for number in tuple(self._choices):
+                self._step(number, life.Opening())
+
+    @handler
+    def regained(self, message: Regained) -> None:
+        del message
+        for number in tuple(self._choices):
+            self._step(number, life.Regained())
 
     @handler
     def down(self, message: Down) -> None:
         is_worker = self.fleet.knows(message.address)
         on_the_way = not is_worker and message.address.role != self.role
         self.fleet.down(message.address)
+        if message.address.role != self.role:
+            self._fell_at = self.clock.now()
         event = life.Fell(message.address, message.reason, on_the_way)
         for number in tuple(self._choices):
             self._step(number, event)
 
     @handler
     def returned(self, message: Returned) -> None:
-        """A preprocessor did not take a request."""
-        if isinstance(message.message, Submit):
-            key = message.message.key
-            text = f"{message.target}: {message.reason}"
-            self._step(key.number, life.Rejected(key.epoch, "lost", text))
+        """A preprocessor did not take a request, or a worker a question."""
+        match message.message:
+            case Submit(key=key):
+                text = f"{message.target}: {message.reason}"
+                self._step(key.number, life.Rejected(key.epoch, "lost", text))
+            case Resend(key=key):
+                self._step(key.number, life.Unheard(message.target, key.epoch))
+            case _:
+                pass
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -220,7 +269,9 @@ class Ingress(Actor):
                 case life.Submit():
                     self._submit(choice, action)
                 case life.Forget(worker, epoch):
-                    self._tell_cancel(choice, worker, epoch)
+                    self._tell_cancel(choice.number, worker, epoch)
+                case life.Ask():
+                    self._ask(choice, action)
                 case life.Finish(reason):
                     choice.finish(reason)
                     self._forget(choice)
@@ -234,7 +285,7 @@ class Ingress(Actor):
         """A stop string was met: the rest is not wanted."""
         for action in choice.session.step(life.Abandon(), now):
             if isinstance(action, life.Forget):
-                self._tell_cancel(choice, action.worker, action.epoch)
+                self._tell_cancel(choice.number, action.worker, action.epoch)
         choice.exchange.choice_finished(choice, "stop")
         self._forget(choice)
 
@@ -264,20 +315,43 @@ class Ingress(Actor):
                 epoch=action.epoch,
                 tokens=len(delivered) // 4,
             )
+        left_s = max(MIN_BUDGET_S, choice.session.deadline - self.clock.now())
         submit = Submit(
-            key, exchange.request_id, exchange.model, choice.prompt, sampling, delivered
+            key,
+            exchange.request_id,
+            exchange.model,
+            choice.prompt,
+            sampling,
+            delivered,
+            budget_s=left_s,
         )
         try:
             self.tell(self.options.preprocessor, submit)
         except NoSuchActor:
             text = "no preprocessor is ready"
-            event = life.Rejected(action.epoch, "unavailable", text, retry_after_s=1.0)
+            recovering = self.clock.now() < self._patient_until
+            event = life.Rejected(
+                action.epoch, "unavailable", text, retry_after_s=1.0, recovering=recovering
+            )
             # Not within the step that asked for this: a session's steps do not nest.
             asyncio.get_running_loop().call_soon(self._step, choice.number, event)
 
-    def _tell_cancel(self, choice: Choice, worker: Address, epoch: int) -> None:
+    def _ask(self, choice: Choice, action: life.Ask) -> None:
+        key = RequestKey(self.address, choice.number, action.epoch)
+        try:
+            self.tell(action.worker, Resend(key, action.offset))
+        except NoSuchActor as error:
+            fell = life.Fell(action.worker, error.why)
+            asyncio.get_running_loop().call_soon(self._step, choice.number, fell)
+
+    def _refuse(self, worker: Address, chunk: Chunk, now: float) -> None:
+        """Tokens that nobody wants: the message that said so was lost, or is on its way."""
+        if not chunk.finish and self._unwanted.is_news(worker, chunk, now):
+            self._tell_cancel(chunk.number, worker, chunk.epoch)
+
+    def _tell_cancel(self, number: int, worker: Address, epoch: int) -> None:
         with contextlib.suppress(NoSuchActor):  # what is gone need not be told
-            self.tell(worker, Cancel(RequestKey(self.address, choice.number, epoch)))
+            self.tell(worker, Cancel(RequestKey(self.address, number, epoch)))
 
     def _arm(self, choice: Choice) -> None:
         """Have a `Tick` come when the session next needs one."""
@@ -295,7 +369,7 @@ class Ingress(Actor):
         choice = self._choices.get(number)
         if choice is not None:
             choice.timer = None
-            self._step(number, life.Tick())
+            self._step(number, life.Tick(away=self.node.transport.health == "lost"))
 
     def _forget(self, choice: Choice) -> None:
         self._choices.pop(choice.number, None)

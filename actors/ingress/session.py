@@ -11,6 +11,11 @@ prompt again with the delivered tokens behind it and a higher epoch; chunks of o
 dropped, repeats within an epoch are cut off, chunks that come early wait for those before them
 (the first token and the rest come from two workers, and nothing orders the two). So the client
 sees every token once and in order, or an explicit error.
+
+Messages may be lost where processes live on (NATS restarted, say), so a session that sees a gap or
+a silence first asks the worker for what it has sent (`Ask`). It answers with what is missing, with
+an empty chunk (it lives, and there is nothing new), or with an error (it does not know the
+request). Only when that does not help is the attempt given up.
 """
 
 from __future__ import annotations
@@ -27,19 +32,33 @@ from actors.runtime.address import Address
 
 MAX_EARLY_CHUNKS = 256
 """Chunks kept while one before them is missing; more count as a gap."""
+UNHEARD_LIMIT = 2
+"""Questions in a row that found nobody: one alone may have met a worker that was just connecting
+again."""
+OPENING_S = 0.01
+"""From hearing that somebody is ready to trying again."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long to wait, and how often to try."""
 
     attempts: int = 6
-    """Replays after a loss; the next loss is an error."""
-    assign_timeout_s: float = 10.0
-    """From submitting to being assigned."""
+    """Replays in a row without a token between them; the next loss is an error."""
+    assign_timeout_s: float = 2.0
+    """From submitting to being assigned; doubled each time in a row that it was not enough."""
     progress_timeout_s: float = 60.0
     """From being assigned to the first token, and between tokens."""
+    gap_s: float = 0.03
+    """How long a missing chunk may take, when later ones are here, before it is asked for."""
     gap_timeout_s: float = 1.0
-    """How long a missing chunk may take when later ones are here."""
+    """How long it may take altogether."""
+    silence_s: float = 0.5
+    """Without a token for this long the worker is asked, and then at this interval."""
+    deaf_s: float = 3.0
+    """How long a worker may leave such questions unanswered."""
+    restart_s: float = 3.0
+    """How long a new request that nobody can take waits when something has just fallen, whose
+    successor is likely on its way. Otherwise it fails at once."""
     recovery_s: float = 30.0
     """How long a sequence that had begun waits for a worker to come back."""
     retry_s: float = 0.2
@@ -62,6 +81,8 @@ class Rejected(msgspec.Struct, frozen=True, tag=True):
     text: str
     param: str = ""
     retry_after_s: float = 0.0
+    recovering: bool = False
+    """Something fell within `Policy.restart_s`."""
 
 
 class Arrived(msgspec.Struct, frozen=True, tag=True):
@@ -77,15 +98,33 @@ class Fell(msgspec.Struct, frozen=True, tag=True):
     """It takes part in routing; matters only before the sequence is assigned."""
 
 
+class Unheard(msgspec.Struct, frozen=True, tag=True):
+    """Nobody was there to take an `Ask`."""
+
+    worker: Address
+    epoch: int
+
+
+class Opening(msgspec.Struct, frozen=True, tag=True):
+    """Somebody has become ready: what waits may try again."""
+
+
+class Regained(msgspec.Struct, frozen=True, tag=True):
+    """The connection to the others was lost and is back: what was under way may be lost."""
+
+
 class Tick(msgspec.Struct, frozen=True, tag=True):
     """Time has passed. Due at `Session.wake_at`."""
+
+    away: bool = False
+    """The connection to the others is lost: nobody is to blame for being silent."""
 
 
 class Abandon(msgspec.Struct, frozen=True, tag=True):
     """The client has gone, or has all it wants (a stop string)."""
 
 
-Event = Assigned | Rejected | Arrived | Fell | Tick | Abandon
+Event = Assigned | Rejected | Arrived | Fell | Unheard | Opening | Regained | Tick | Abandon
 
 
 # -- actions -------------------------------------------------------------------------------------
@@ -103,6 +142,14 @@ class Forget(msgspec.Struct, frozen=True, tag=True):
 
     worker: Address
     epoch: int
+
+
+class Ask(msgspec.Struct, frozen=True, tag=True):
+    """Ask this worker for what it has sent of the attempt from `offset` on."""
+
+    worker: Address
+    epoch: int
+    offset: int
 
 
 class Deliver(msgspec.Struct, frozen=True, tag=True):
@@ -127,7 +174,7 @@ class Fail(msgspec.Struct, frozen=True, tag=True):
     retry_after_s: float = 0.0
 
 
-Action = Submit | Forget | Deliver | Finish | Fail
+Action = Submit | Forget | Ask | Deliver | Finish | Fail
 
 
 class Phase(enum.StrEnum):
@@ -152,11 +199,22 @@ class Session:
         self.context: Address | None = None
         self.generation: Address | None = None
         self.stale_chunks = 0
+        self.asked = 0
+        """How often a worker was asked for what it has sent."""
         self._losses = 0
+        self._unassigned = 0
+        """Attempts in a row that nobody took on in time."""
+        self._refusals = 0
+        """Attempts in a row that came back at once."""
         self._epoch_start = 0
         self._early: dict[int, Chunk] = {}
         self._due = deadline
+        self._give_up_at = deadline
+        """When silence, or a gap, ends the attempt."""
+        self._unanswered_since: float | None = None
+        self._unheard = 0
         self._recover_until: float | None = None
+        self._away_since: float | None = None
 
     @property
     def over(self) -> bool:
@@ -173,7 +231,7 @@ class Session:
 
     def begin(self, now: float) -> list[Action]:
         """The first attempt."""
-        self._due = now + self.policy.assign_timeout_s
+        self._await_assignment(now)
         return [Submit(0, ())]
 
     def step(self, event: Event, now: float) -> list[Action]:
@@ -189,38 +247,62 @@ class Session:
                 return self._rejected(event, now)
             case Fell(address, reason, on_the_way):
                 return self._fell(address, reason, now, on_the_way=on_the_way)
-            case Tick():
-                return self._tick(now)
+            case Unheard(worker, epoch):
+                return self._not_heard(worker, epoch, now)
+            case Tick(away):
+                return self._tick(now, away=away)
             case Abandon():
                 return self._end()
+            case Opening() | Regained():
+                return self._hurry(event, now)
 
     # -- the ordinary way ----------------------------------------------------------------------
 
     def _assigned(self, event: Assigned, now: float) -> list[Action]:
         if event.epoch != self.epoch:
             return []
+        if self.phase is Phase.ASSIGNED:
+            return self._assigned_twice(event)
         self.phase = Phase.ASSIGNED
         self.context, self.generation = event.context, event.generation
         if self.epoch == 0:
             self.prompt_tokens = event.prompt_tokens
-        self._due = now + self.policy.progress_timeout_s
+        self._unassigned = self._refusals = 0
+        self._await_token(now)
         return []
+
+    def _assigned_twice(self, event: Assigned) -> list[Action]:
+        """A message of the way was doubled, and two pairs of workers have the attempt: tokens of
+        two that need not agree must not be mixed."""
+        mine = {self.context, self.generation}
+        others = [w for w in (event.context, event.generation) if w is not None and w not in mine]
+        return [Forget(worker, self.epoch) for worker in others]
 
     def _arrived(self, chunk: Chunk, now: float) -> list[Action]:
         if chunk.epoch != self.epoch:
             self.stale_chunks += 1
             return []
+        self._unanswered_since = None
+        self._unheard = 0
         expected = len(self.delivered) - self._epoch_start
         if chunk.offset > expected:
             return self._keep_early(chunk, now)
         actions = self._take(chunk, expected, now)
         while not self.over and self._early:
             expected = len(self.delivered) - self._epoch_start
-            following = self._early.pop(expected, None)
-            if following is None:
+            if (following := self._next_early(expected)) is None:
                 break
             actions += self._take(following, expected, now)
         return actions
+
+    def _next_early(self, expected: int) -> Chunk | None:
+        """The kept chunk that goes on from here. What was asked for comes in other pieces than
+        the first time, so it need not begin exactly here."""
+        following = self._early.pop(expected, None)
+        if following is not None:
+            return following
+        overtaken = [offset for offset in self._early if offset < expected]
+        return self._early.pop(min(overtaken)) if overtaken else None
 
     def _take(self, chunk: Chunk, expected: int, now: float) -> list[Action]:
         if chunk.offset == 0 and self.epoch == 0:
@@ -232,22 +314,75 @@ class Session:
             self.delivered += tokens
             logprobs = None if chunk.logprobs is None else chunk.logprobs[repeated:]
             actions.append(Deliver(tokens, logprobs))
-            self._due = now + self.policy.progress_timeout_s
             self._losses = 0
             self._recover_until = None
+            self._await_token(now)
+        if not chunk.finish:
+            return actions
+        if repeated > len(chunk.tokens):
+            # An end before what is here already: of another stream of the same attempt.
+            return actions
         match chunk.finish:
-            case "":
-                return actions
             case "stop" | "length" as reason:
                 return [*actions, *self._end(Finish(reason))]
             case _:
                 return actions + self._lost(chunk.error or "the worker gave the request up", now)
 
+    def _await_token(self, now: float) -> None:
+        self._give_up_at = now + self.policy.progress_timeout_s
+        self._due = now + self.policy.silence_s
+        if self._early:
+            self._due = now + self.policy.gap_s
+            self._give_up_at = now + self.policy.gap_timeout_s
+
+    def _await_assignment(self, now: float) -> None:
+        timeout_s = self.policy.assign_timeout_s * 2**self._unassigned
+        self._due = self._give_up_at = now + timeout_s
+
     def _keep_early(self, chunk: Chunk, now: float) -> list[Action]:
+        if not self._early:
+            self._due = min(self._due, now + self.policy.gap_s)
+            self._give_up_at = min(self._give_up_at, now + self.policy.gap_timeout_s)
         self._early[chunk.offset] = chunk
         if len(self._early) > MAX_EARLY_CHUNKS:
             return self._lost("tokens are missing", now)
-        self._due = min(self._due, now + self.policy.gap_timeout_s)
+        return []
+
+    # -- silence -------------------------------------------------------------------------------
+
+    def _ask(self, now: float) -> list[Action]:
+        """Ask who must have sent the next token what became of it."""
+        expected = len(self.delivered) - self._epoch_start
+        worker = self.context if expected == 0 and self.context else self.generation
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        self._due = min(now + self.policy.silence_s, self._give_up_at)
+        if worker is None:
+            return []
+        self.asked += 1
+        return [Ask(worker, self.epoch, expected)]
+
+    def _not_heard(self, worker: Address, epoch: int, now: float) -> list[Action]:
+        if epoch != self.epoch or worker not in {self.context, self.generation}:
+            return []
+        self._unheard += 1
+        if self._unheard < UNHEARD_LIMIT:
+            return []
+        return self._lost(f"{worker.name} is not there", now)
+
+    def _hurry(self, event: Opening | Regained, now: float) -> list[Action]:
+        """Things look better: do not wait as long as was meant."""
+        if isinstance(event, Opening):
+            if self.phase is Phase.WAITING:
+                # Not at once: the others on the way hear of it by watches of their own.
+                self._due = min(self._due, now + OPENING_S)
+            return []
+        soon = now + self.policy.gap_s
+        if self.phase is Phase.SUBMITTED:
+            self._due = self._give_up_at = min(self._due, soon)
+        else:
+            self._due = min(self._due, soon)
+            self._unanswered_since = None
         return []
 
     # -- losses --------------------------------------------------------------------------------
@@ -270,34 +405,73 @@ class Session:
     def _rejected(self, event: Rejected, now: float) -> list[Action]:
         if event.epoch != self.epoch:
             return []
-        if event.why == "lost":
-            return self._lost(event.text, now)
         if event.why == "too_long" and self.delivered:
             # Delivered tokens filled the context, and the chunk that said so was lost.
             return self._end(Finish("length"))
-        temporary = event.why in {"unavailable", "overloaded"}
-        if temporary and self.epoch > 0:
+        if event.why == "lost":
+            self._refusals += 1
+            if self._refusals == 1:
+                return self._submit_again(now)
+        patient = event.why == "lost" or bool(self.delivered) or event.recovering
+        if patient and event.why in {"unavailable", "overloaded", "lost"}:
             if self._recover_until is None:
                 self._recover_until = now + self.policy.recovery_s
             if now < self._recover_until:
-                self.phase = Phase.WAITING
-                self._due = now + self.policy.retry_s
-                return []
-        return self._end(Fail(event.why, event.text, event.param, event.retry_after_s))
+                return self._wait(now)
+        why = "unavailable" if event.why == "lost" else event.why
+        return self._end(Fail(why, event.text, event.param, event.retry_after_s))
 
-    def _tick(self, now: float) -> list[Action]:
+    def _wait(self, now: float) -> list[Action]:
+        # What was there a moment ago comes back in milliseconds, or not so soon.
+        delay_s = self.policy.retry_s
+        if self._refusals:
+            delay_s = min(delay_s, 0.02 * 2**self._refusals)
+        forget = self._forget_workers()
+        self.phase = Phase.WAITING
+        self._due = now + delay_s
+        return forget
+
+    def _tick(self, now: float, *, away: bool) -> list[Action]:
         if now >= self.deadline:
             return self._end(Fail("timeout", "the request took longer than it may"))
         if now < self._due:
             return []
+        if away:
+            return self._sit_out(now)
+        self._away_since = None
         match self.phase:
             case Phase.WAITING:
                 return self._submit_again(now)
             case Phase.SUBMITTED:
+                self._unassigned += 1
                 return self._lost("nobody took the request on", now)
             case _:
-                missing = "tokens are missing" if self._early else "no progress"
-                return self._lost(missing, now)
+                return self._tick_assigned(now)
+
+    def _tick_assigned(self, now: float) -> list[Action]:
+        if now >= self._give_up_at:
+            return self._lost("tokens are missing" if self._early else "no progress", now)
+        silent = self._unanswered_since
+        if silent is not None and now >= silent + self.policy.deaf_s:
+            return self._lost("the worker does not answer", now)
+        return self._ask(now)
+
+    def _sit_out(self, now: float) -> list[Action]:
+        """Nobody can be reached: a new request is turned away after `restart_s`, others wait for
+        the connection to come back."""
+        if self._away_since is None:
+            self._away_since = now
+        if (
+            self.phase is not Phase.ASSIGNED
+            and not self.delivered
+            and now >= self._away_since + self.policy.restart_s
+        ):
+            text = "the service cannot reach its message broker"
+            return self._end(Fail("unavailable", text, retry_after_s=1.0))
+        self._due = now + self.policy.silence_s
+        self._give_up_at = max(self._give_up_at, self._due + self.policy.gap_timeout_s)
+        self._unanswered_since = None
+        return []
 
     def _lost(self, reason: str, now: float) -> list[Action]:
         if len(self.delivered) >= self.max_tokens:
@@ -315,8 +489,10 @@ class Session:
         self.phase = Phase.SUBMITTED
         self.context = self.generation = None
         self._early.clear()
+        self._unanswered_since = None
+        self._unheard = 0
         self._epoch_start = len(self.delivered)
-        self._due = now + self.policy.assign_timeout_s
+        self._await_assignment(now)
         return [Submit(self.epoch, tuple(self.delivered))]
 
     # -- the end -------------------------------------------------------------------------------

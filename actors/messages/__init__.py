@@ -9,7 +9,8 @@
     submit.py    ingress → preprocessor
     route.py     preprocessor → router
     assign.py    router, preprocessor → ingress: who does it, or why not
-    work.py      router → workers, context → generation, ingress → workers (Cancel)
+    work.py      router → workers, context → generation, ingress → workers (Cancel,
+                 Resend)
     frame.py     workers → ingress: tokens
     cache.py     blocks and load, as an engine says them
     events.py    workers → routers: the same, numbered; routers → routers: what they placed

@@ -51,3 +51,6 @@ class Submit(Message, frozen=True):
     delivered: bytes = b""
     """Tokens the client already has, packed. They continue the prompt."""
     hints: Hints = Hints()
+    budget_s: float = 0.0
+    """Seconds that are left of the request's time as this is sent; 0: no limit. Everyone on the
+    way passes on what is left then. A length of time, since clocks of different hosts differ."""

@@ -16,6 +16,8 @@ class Generate(Message, frozen=True):
     prompt: bytes
     sampling: Sampling
     resumed: int = 0
+    budget_s: float = 0.0
+    """As of `Submit`."""
 
 
 class Prefill(Message, frozen=True):
@@ -28,6 +30,7 @@ class Prefill(Message, frozen=True):
     sampling: Sampling
     generation: Address
     resumed: int = 0
+    budget_s: float = 0.0
 
 
 class Decode(Message, frozen=True):
@@ -43,12 +46,25 @@ class Decode(Message, frozen=True):
     ticket: bytes
     """Of the engine's handoff."""
     resumed: int = 0
+    budget_s: float = 0.0
 
 
 class Fetched(Message, frozen=True):
     """Generation worker → context worker: the blocks are here (or are no longer wanted)."""
 
     key: RequestKey
+
+
+class Resend(Message, frozen=True):
+    """Ingress → worker: what have you sent me of this from `offset` on?
+
+    Always answered with one chunk: what is missing; nothing, when there is nothing new; or an
+    error, when the attempt is not known here (any more).
+    """
+
+    key: RequestKey
+    offset: int
+    """Counted in tokens of this attempt, as `Chunk.offset`."""
 
 
 class Cancel(Message, frozen=True):

@@ -23,6 +23,8 @@ from actors.text.tokenizer import Tokenizer
 MAX_BESIDE = 256
 """Long prompts tokenised in threads, or waiting for a tokenizer, at the same time."""
 RETRY_AFTER_S = 1.0
+MIN_BUDGET_S = 0.001
+"""Passed on when nothing is left, as 0 would mean that there is no limit."""
 
 
 class PreprocessorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,9 +92,13 @@ class Preprocessor(Actor):
             self._reject(message.message, "lost", f"{message.target}: {message.reason}")
 
     async def _submit_beside(self, message: Submit, card: WorkerCard) -> None:
+        began = self.clock.now()
         try:
             tokenizer = await self._tokenizers.load(card.tokenizer)
             route = await asyncio.to_thread(self._prepare, message, tokenizer, card)
+            if isinstance(route, Route) and route.budget_s:
+                left_s = max(MIN_BUDGET_S, route.budget_s - (self.clock.now() - began))
+                route = msgspec.structs.replace(route, budget_s=left_s)
             self._send(message, route)
         except TokenizerNotFound as error:
             self.log.warning("tokenizer_not_loaded", model=card.model, error=str(error))

@@ -60,6 +60,7 @@ def prepare(submit: Submit, tokenizer: Tokenizer, card: WorkerCard) -> Route:
         sampling,
         resumed,
         submit.hints,
+        submit.budget_s,
     )
 
 

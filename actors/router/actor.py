@@ -96,11 +96,17 @@ class Router(Actor):
         key, request_id, prompt = message.key, message.request_id, message.prompt
         if assigned.context is None:
             work: Generate | Prefill = Generate(
-                key, request_id, prompt, message.sampling, message.resumed
+                key, request_id, prompt, message.sampling, message.resumed, message.budget_s
             )
         else:
             work = Prefill(
-                key, request_id, prompt, message.sampling, assigned.generation, message.resumed
+                key,
+                request_id,
+                prompt,
+                message.sampling,
+                assigned.generation,
+                message.resumed,
+                message.budget_s,
             )
         self.tell(worker, work)
 

@@ -72,6 +72,11 @@ class Joined(Message, frozen=True):
     entry: Entry
 
 
+class Regained(Message, frozen=True):
+    """This node's connection to the others was lost and is back; what was on its way in the
+    meantime, in either direction, may have been lost. Only actors with a handler get it."""
+
+
 class Returned(Message, frozen=True):
     """A tell of ours was not taken, and certainly not handled. Only actors with a handler for
     this type get it."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from actors.runtime import tasks
-from actors.runtime.actor import Actor, Down, Joined, Returned, handlers_of
+from actors.runtime.actor import Actor, Down, Joined, Regained, Returned, handlers_of
 from actors.runtime.errors import UNREADABLE, Declined, ProtocolError
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.message import Fault, Frame, Message, split
@@ -22,7 +22,7 @@ from actors.runtime.message import Fault, Frame, Message, split
 if TYPE_CHECKING:
     from actors.runtime.registry.base import Entry
 
-LOCAL_ONLY: frozenset[type[Message]] = frozenset({Down, Joined, Returned})
+LOCAL_ONLY: frozenset[type[Message]] = frozenset({Down, Joined, Regained, Returned})
 """Messages only the runtime sends; a frame that claims to be one is malformed."""
 FAIRNESS = 64
 """Messages handled in one go before other tasks of the loop get their turn."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from actors.runtime.actor import Actor, Down, Joined, Returned
+from actors.runtime.actor import Actor, Down, Joined, Regained, Returned
 from actors.runtime.address import Address
 from actors.runtime.cell import Answer, Cell
 from actors.runtime.clock import Clock, LoopClock
@@ -108,6 +108,7 @@ class Node:
     async def connect(self) -> None:
         """Connect to NATS and etcd. Raises PlaneUnavailable."""
         self._failure = asyncio.get_running_loop().create_future()
+        self.transport.on_regained = self._on_regained
         await self.transport.start()
         subject = departures(self.namespace)
         self._subscriptions.append(await self.transport.subscribe(subject, self._on_departed))
@@ -353,6 +354,10 @@ class Node:
             self.log.warning("departure_unreadable", error=str(error))
             return
         self._apply(self.directory.ended(departed.address, departed.reason))
+
+    def _on_regained(self) -> None:
+        for name in self._cells:
+            self._inform(name, Regained())
 
     # -- who is there --------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from actors.messages.cards import Duty, WorkerCard
 from actors.messages.events import TellInventory
 from actors.messages.frame import Chunk, Frame
 from actors.messages.key import RequestKey
-from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill
+from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill, Resend
 from actors.runtime.actor import Actor, Down, Returned, handler
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
@@ -20,6 +20,8 @@ from actors.worker.engines import engine_name, make_engine, preload_engine, toke
 from actors.worker.jobs import Jobs, Work, failure
 from actors.worker.options import WorkerOptions
 from actors.worker.publisher import Publisher
+
+BUDGET_CHECK_S = 1.0
 
 
 class Worker(Actor):
@@ -58,6 +60,7 @@ class Worker(Actor):
         self._info = await self._engine.start()
         self.spawn(self._run_steps(), name="steps")
         self._publisher.start()
+        self.spawn(self._watch_budgets(), name="budgets")
 
     async def draining(self) -> None:
         await self._idle.wait()
@@ -117,7 +120,7 @@ class Worker(Actor):
         job = self._jobs.find(message.key)
         if job is not None:
             self._engine.release(job.id)
-            self._jobs.drop(job)
+            self._jobs.drop(job, remember=True)
             self._note_idle()
 
     @handler
@@ -127,6 +130,11 @@ class Worker(Actor):
     @handler
     def tell_inventory(self, message: TellInventory) -> None:
         self._publisher.send_inventory(message.router)
+
+    @handler
+    def resend(self, message: Resend) -> None:
+        key = message.key
+        self._send_frame(key.ingress, [self._jobs.again(key, message.offset)])
 
     @handler
     def down(self, message: Down) -> None:
@@ -148,7 +156,7 @@ class Worker(Actor):
 
     def _take_on(self, work: Work) -> None:
         self._publisher.take(work.key)
-        request, superseded = self._jobs.add(work)
+        request, superseded = self._jobs.add(work, self.clock.now())
         for job_id in superseded:
             self._engine.cancel(job_id)
         if request is None:
@@ -181,12 +189,21 @@ class Worker(Actor):
                 self._tell(job.work.context, Fetched(key))
             self._note_idle()
 
+    async def _watch_budgets(self) -> None:
+        """End what nobody can be waiting for any more. Its ingress says so itself; this is for
+        when that message was lost."""
+        while True:
+            await asyncio.sleep(BUDGET_CHECK_S)
+            for job in self._jobs.overdue(self.clock.now()):
+                self.log.info("request_overdue", key=str(job.key))
+                self._give_up(job.key)
+
     # -- tokens --------------------------------------------------------------------------------
 
     async def _run_steps(self) -> None:
         async for outputs in self._engine.steps():
             self._publisher.touch()
-            step = self._jobs.step(outputs, self.address)
+            step = self._jobs.step(outputs, self.address, self.clock.now())
             for ingress, chunks in step.frames.items():
                 self._tokens += sum(len(chunk.tokens) for chunk in chunks)
                 self._send_frame(ingress, chunks)

@@ -7,6 +7,7 @@ told to the other worker of a pair.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -16,8 +17,11 @@ from actors.messages.frame import Chunk
 from actors.messages.key import RequestKey
 from actors.messages.work import Decode, Fetched, Generate, Prefill
 from actors.runtime.address import Address
+from actors.worker.history import Ended, Sent
 
 Work = Generate | Prefill | Decode
+MIN_BUDGET_S = 0.001
+"""Passed on when nothing is left, as 0 would mean that there is no limit."""
 
 
 class Job(msgspec.Struct):
@@ -27,8 +31,12 @@ class Job(msgspec.Struct):
     work: Work
     sent: int
     """Tokens of this epoch that the ingress has been sent, here or by the context worker."""
+    history: Sent
+    """The same tokens, for an ingress that did not get them."""
     handed_off: bool = False
     """A prefill that is done; what is left of it are blocks that wait for `Fetched`."""
+    until: float = math.inf
+    """When the time of the request is over and nobody waits for it."""
 
     @property
     def key(self) -> RequestKey:
@@ -52,11 +60,12 @@ class Jobs:
         self._next = 0
         self._by_id: dict[int, Job] = {}
         self._by_key: dict[tuple[Address, int], Job] = {}
+        self._ended = Ended()
 
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def add(self, work: Work) -> tuple[Request | None, list[int]]:
+    def add(self, work: Work, now: float = 0.0) -> tuple[Request | None, list[int]]:
         """Take work on: the engine's request, and the engine requests it supersedes.
 
         The request is None for work that is a repeat, or older than what is here already.
@@ -67,7 +76,10 @@ class Jobs:
             return None, []
         superseded = [] if known is None else [self.drop(known).id]
         self._next += 1
-        job = Job(self._next, work, sent=1 if isinstance(work, Decode) else 0)
+        sent = 1 if isinstance(work, Decode) else 0
+        job = Job(self._next, work, sent, Sent(work.key, sent))
+        if work.budget_s:
+            job.until = now + work.budget_s
         self._by_id[job.id] = self._by_key[sequence] = job
         return _request(job), superseded
 
@@ -80,27 +92,41 @@ class Jobs:
         """Everything that runs for one life of an ingress."""
         return [job for job in self._by_id.values() if job.key.ingress == address]
 
-    def drop(self, job: Job) -> Job:
-        """Forget a job; outputs that still come for it are passed over."""
+    def overdue(self, now: float) -> list[Job]:
+        """Jobs whose request has no time left."""
+        return [job for job in self._by_id.values() if job.until <= now]
+
+    def again(self, key: RequestKey, offset: int) -> Chunk:
+        """What was sent of an attempt from this offset on; an error when it is not known."""
+        job = self.find(key)
+        sent = self._ended.find(key) if job is None else job.history
+        chunk = None if sent is None else sent.from_(offset)
+        return chunk or failure(key, offset, "the worker does not know the request")
+
+    def drop(self, job: Job, *, remember: bool = False) -> Job:
+        """Forget a job; outputs that still come for it are passed over. `remember` what was sent
+        when the ingress may still ask for it."""
+        if remember:
+            self._ended.add(job.history)
         del self._by_id[job.id]
         del self._by_key[job.key.ingress, job.key.number]
         return job
 
-    def step(self, outputs: Iterable[Output], me: Address) -> Step:
+    def step(self, outputs: Iterable[Output], me: Address, now: float = 0.0) -> Step:
         """Turn the outputs of one engine step into messages."""
         step = Step({}, [], [])
         for output in outputs:
             job = self._by_id.get(output.id)
             if job is not None:
-                self._take(job, output, me, step)
+                self._take(job, output, me, step, now)
         return step
 
-    def _take(self, job: Job, output: Output, me: Address, step: Step) -> None:
+    def _take(self, job: Job, output: Output, me: Address, step: Step, now: float) -> None:
         work, key = job.work, job.key
         if job.handed_off:
             # Nobody fetched the blocks in time. The attempt itself went on elsewhere, and another
             # end of it from here would be one too many.
-            self.drop(job)
+            self.drop(job, remember=True)
             return
         if output.fetched and isinstance(work, Decode):
             step.fetched.append((work.context, Fetched(key)))
@@ -118,14 +144,17 @@ class Jobs:
             )
             step.frames.setdefault(key.ingress, []).append(chunk)
             job.sent += len(output.tokens)
+            job.history.note(chunk)
         if output.handoff is not None and isinstance(work, Prefill):
             job.handed_off = True
-            step.decodes.append((work.generation, _decode(work, output.handoff, me)))
+            left_s = max(MIN_BUDGET_S, job.until - now) if work.budget_s else 0.0
+            decode = _decode(work, output.handoff, me, left_s)
+            step.decodes.append((work.generation, decode))
         if output.finish is not None:
             if output.finish is Finish.ERROR and isinstance(work, Decode) and not output.fetched:
                 # It never got the blocks, or not all: the other side need not keep them.
                 step.fetched.append((work.context, Fetched(key)))
-            self.drop(job)
+            self.drop(job, remember=True)
 
 
 def failure(key: RequestKey, sent: int, text: str) -> Chunk:
@@ -154,7 +183,7 @@ def _request(job: Job) -> Request:
     )
 
 
-def _decode(work: Prefill, handoff: Handoff, me: Address) -> Decode:
+def _decode(work: Prefill, handoff: Handoff, me: Address, budget_s: float) -> Decode:
     return Decode(
         work.key,
         work.request_id,
@@ -164,4 +193,5 @@ def _decode(work: Prefill, handoff: Handoff, me: Address) -> Decode:
         handoff.first_token,
         handoff.ticket,
         work.resumed,
+        budget_s,
     )

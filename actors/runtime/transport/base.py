@@ -37,6 +37,9 @@ class Transport(ABC):
     under way then is lost; whoever needs an answer has a deadline.
     """
 
+    on_regained: Callable[[], None] | None = None
+    """Called when the connection is back after it was lost."""
+
     @abstractmethod
     async def start(self) -> None:
         """Connect. Raises PlaneUnavailable."""

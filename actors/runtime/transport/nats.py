@@ -264,6 +264,8 @@ class NatsTransport(Transport):
     async def _on_reconnected(self) -> None:
         log.info("nats_back")
         self._wake.set()
+        if self.on_regained is not None:
+            self.on_regained()
 
 
 class _Subscription(Subscription):

@@ -176,7 +176,7 @@ async def test_a_running_stream_needs_neither_router_nor_preprocessor() -> None:
 async def test_what_nobody_can_serve_is_a_503_that_says_when_to_come_again(
     gone: str, *, stream: bool
 ) -> None:
-    async with disaggregated() as (service, ingress):
+    async with disaggregated(ingress={"replay": {"restart_s": 0.05}}) as (service, ingress):
         await service.kill(gone)
 
         answer = await fetch(ingress, COMPLETIONS, completion(stream=stream))
@@ -184,6 +184,77 @@ async def test_what_nobody_can_serve_is_a_503_that_says_when_to_come_again(
         assert answer.status == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.json["error"]["code"] == "unavailable"
+
+
+@pytest.mark.parametrize("gone", ["router", "preprocessor", "generation"])
+async def test_a_new_request_waits_a_moment_for_the_successor_of_what_has_just_fallen(
+    gone: str,
+) -> None:
+    async with disaggregated() as (service, ingress):
+        await service.kill(f"{gone}/0")
+        async with connected(ingress) as connection:
+            await connection.post(COMPLETIONS, completion(max_tokens=TOKENS))
+            await asyncio.sleep(0.05)
+            if gone == "generation":
+                await service.start_worker(GenerationWorker, gone)
+            else:
+                actor = {"router": Router, "preprocessor": Preprocessor}[gone]
+                await service.start(Hosted(actor=actor, role=gone))
+
+            assert (await connection.answer()).text == expected()
+
+
+@pytest.mark.parametrize("lost", ["first", "middle", "last"])
+@pytest.mark.parametrize("start", [disaggregated, aggregated])
+async def test_frames_lost_on_the_way_are_sent_again_by_the_worker(start: Any, lost: str) -> None:
+    async with start(**STEPS_OF_1_MS) as (service, ingress), connected(ingress) as connection:
+        seen = 0
+
+        def lose(subject: str, _frame: bytes) -> list[float]:
+            nonlocal seen
+            if not subject.endswith("a.ingress.0"):
+                return [0.0]
+            seen += 1
+            # The first message is `Assigned`.
+            gone = {"first": range(2, 5), "middle": range(20, 25), "last": range(58, 62)}[lost]
+            return [] if seen in gone else [0.0]
+
+        service.bus.fate = lose
+        await connection.post(COMPLETIONS, completion(stream=True, max_tokens=TOKENS))
+        await eventually(lambda: bool(ingress._choices))
+        [session] = [choice.session for choice in ingress._choices.values()]
+
+        assert (await connection.answer()).text == expected()
+        assert session.epoch == 0, "it was not run again"
+        assert session.asked > 0
+
+
+async def test_a_worker_that_did_not_hear_that_nobody_waits_is_told_again() -> None:
+    async with aggregated(**STEPS_OF_1_MS) as (service, ingress):
+        async with connected(ingress) as connection:
+            endless = completion(stream=True, max_tokens=1_000_000)
+            await connection.post(COMPLETIONS, endless)
+            await connection.head()
+            service.bus.fate = lambda subject, _: [] if "aggregated" in subject else [0.0]
+            connection.abort()
+            await eventually(lambda: not ingress._choices)
+            assert not service.at_rest("aggregated/0")
+            service.bus.fate = lambda *_: [0.0]
+
+        await eventually(lambda: service.at_rest("aggregated/0"))
+
+
+async def test_a_request_whose_end_was_never_told_is_ended_by_its_budget() -> None:
+    options = {"request_timeout_s": 0.5}
+    async with (
+        aggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress),
+        connected(ingress) as connection,
+    ):
+        await connection.post(COMPLETIONS, completion(stream=True, max_tokens=1_000_000))
+        await connection.head()
+        await service.silence("ingress/0")
+
+        await eventually(lambda: service.at_rest("aggregated/0"))
 
 
 async def test_a_service_that_never_had_a_worker_is_unavailable_too() -> None:

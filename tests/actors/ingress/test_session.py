@@ -14,6 +14,7 @@ from actors.ingress.session import (
     Abandon,
     Action,
     Arrived,
+    Ask,
     Assigned,
     Deliver,
     Event,
@@ -21,11 +22,14 @@ from actors.ingress.session import (
     Fell,
     Finish,
     Forget,
+    Opening,
     Policy,
+    Regained,
     Rejected,
     Session,
     Submit,
     Tick,
+    Unheard,
 )
 from actors.messages.frame import Chunk
 from actors.runtime.address import Address
@@ -158,7 +162,8 @@ def test_a_missing_chunk_causes_a_replay_after_the_gap_timeout() -> None:
     session = begun()
     run(session, chunk(0, 0, 5), chunk(0, 3, 8), now=1.0)
 
-    assert run(session, Tick(), now=1.5) == []
+    assert run(session, Tick(), now=1.0 + POLICY.gap_s) == [Ask(GENERATION, 0, 1)]
+    assert not session.delivered[1:]
     assert Submit(1, (5,)) in run(session, Tick(), now=2.01)
 
 
@@ -172,8 +177,112 @@ def test_more_early_chunks_than_the_limit_count_as_a_gap() -> None:
 def test_no_progress_in_time_causes_a_replay() -> None:
     session = begun(progress_timeout_s=60.0)
 
-    assert session.wake_at == pytest.approx(60.1)
+    while (now := session.wake_at) < 60.1:
+        assert run(session, Tick(), chunk(0, 0), now=now) == [Ask(CONTEXT, 0, 0)]
     assert Submit(1, ()) in run(session, Tick(), now=60.2)
+
+
+def test_a_silent_worker_is_asked_and_what_it_answers_is_delivered() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), now=1.0)
+
+    assert run(session, Tick(), now=1.0 + POLICY.silence_s) == [Ask(GENERATION, 0, 1)]
+    assert run(session, chunk(0, 1, 6, 7), now=1.6) == [Deliver([6, 7], None)]
+
+
+def test_what_was_asked_for_and_what_was_early_are_put_together() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), chunk(0, 3, 8, 9), chunk(0, 5, 10))
+
+    actions = run(session, chunk(0, 1, 6, 7, 8, 9), chunk(0, 6, 11, finish="stop"))
+
+    assert [a.tokens for a in actions if isinstance(a, Deliver)] == [[6, 7, 8, 9], [10], [11]]
+    assert actions[-1] == Finish("stop")
+
+
+def test_a_worker_that_does_not_know_the_request_causes_a_replay() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5))
+
+    assert Submit(1, (5,)) in run(session, chunk(0, 1, finish="error", error="unknown"))
+
+
+def test_a_worker_that_answers_nothing_is_given_up() -> None:
+    session = begun(deaf_s=3.0)
+    run(session, chunk(0, 0, 5), now=1.0)
+    actions: list[Action] = []
+    while not any(isinstance(action, Submit) for action in actions):
+        actions = run(session, Tick(), now=session.wake_at)
+
+    assert 4.0 < session.wake_at - POLICY.assign_timeout_s <= 5.0
+
+
+def test_a_question_that_found_nobody_is_asked_once_more_before_the_worker_is_given_up() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5))
+
+    assert run(session, Unheard(GENERATION, 0)) == []
+    assert Submit(1, (5,)) in run(session, Unheard(GENERATION, 0))
+
+
+def test_a_connection_that_is_back_has_everything_asked_for_at_once() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), now=1.0)
+    run(session, Regained(), now=1.1)
+
+    assert session.wake_at == pytest.approx(1.1 + POLICY.gap_s)
+    assert run(session, Tick(), now=1.2) == [Ask(GENERATION, 0, 1)]
+
+
+def test_nobody_is_given_up_while_the_connection_is_away() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), now=1.0)
+
+    for second in range(2, 120):
+        assert run(session, Tick(away=True), now=float(second)) == []
+    assert session.epoch == 0
+
+
+def test_a_new_request_is_turned_away_when_the_connection_stays_away() -> None:
+    session = Session(POLICY, 100, DEADLINE)
+    session.begin(0.0)
+
+    assert run(session, Tick(away=True), now=3.0) == []
+    assert isinstance(run(session, Tick(away=True), now=6.5)[-1], Fail)
+
+
+def test_workers_of_a_doubled_message_are_told_to_stop() -> None:
+    other = Address("generation", 1, 5)
+
+    assert run(begun(), Assigned(0, CONTEXT, other, 7)) == [Forget(other, 0)]
+
+
+def test_a_request_that_comes_back_at_once_is_tried_again_after_a_while() -> None:
+    session = Session(POLICY, 100, DEADLINE)
+    session.begin(0.0)
+
+    assert run(session, Rejected(0, "lost", "nobody listens"), now=0.0) == [Submit(1, ())]
+    assert run(session, Rejected(1, "lost", "nobody listens"), now=0.0) == []
+    assert 0.0 < session.wake_at <= POLICY.retry_s
+    assert run(session, Tick(), now=session.wake_at) == [Submit(2, ())]
+
+
+def test_somebody_who_becomes_ready_ends_the_waiting() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), Fell(GENERATION, "killed"), Rejected(1, "unavailable", "none"))
+
+    run(session, Opening(), now=1.01)
+
+    assert run(session, Tick(), now=1.05) == [Submit(2, (5,))]
+
+
+def test_a_new_request_waits_for_the_successor_of_what_has_just_fallen() -> None:
+    session = Session(POLICY, 100, DEADLINE)
+    session.begin(0.0)
+
+    assert run(session, Rejected(0, "unavailable", "none", recovering=True)) == []
+    assert run(session, Tick(), now=2.0) == [Submit(1, ())]
+    assert isinstance(run(session, Rejected(1, "unavailable", "none"))[-1], Fail)
 
 
 def test_no_assignment_in_time_causes_a_replay() -> None:
@@ -317,6 +426,14 @@ class BadNetwork(RuleBasedStateMachine):
     def wake_a_zombie(self) -> None:
         if self.epoch > 0:
             self.step(chunk(self.epoch - 1, 0, 1, 2, 3))
+
+    @rule()
+    def answer_what_was_asked_for(self) -> None:
+        """The worker sends everything again from where the session is."""
+        offset = len(self.delivered) - self.base
+        self.step(
+            chunk(self.epoch, offset, *REFERENCE[len(self.delivered) : self.base + self.sent])
+        )
 
     @rule()
     def wait(self) -> None:

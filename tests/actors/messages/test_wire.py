@@ -15,7 +15,7 @@ from actors.messages.key import RequestKey, count_tokens
 from actors.messages.route import Route
 from actors.messages.sampling import Grammar, Logprobs, Sampling, TokenLogprob
 from actors.messages.submit import ChatPrompt, Submit, TextPrompt, TokenPrompt
-from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill
+from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill, Resend
 from actors.runtime.address import Address
 from actors.runtime.message import Message, encode, split
 
@@ -65,6 +65,7 @@ MESSAGES: list[Message] = [
     Decode(KEY, "r", b"\1\0\0\0", SAMPLING, CONTEXT, 2**32 - 1, b"\0\xff", 1),
     Fetched(KEY),
     Cancel(KEY),
+    Resend(KEY, 2**20),
     Frame(GENERATION, [Chunk(1, 0, 2, [3, 4], "stop", "", 16, LOGPROBS), Chunk(2, 1, 0, [])]),
 ]
 

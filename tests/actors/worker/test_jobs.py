@@ -259,3 +259,61 @@ class Interleaving(RuleBasedStateMachine):
 
 TestInterleaving = Interleaving.TestCase
 TestInterleaving.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_what_was_sent_can_be_sent_again_from_any_token_on() -> None:
+    jobs = Jobs()
+    id_ = added(jobs, generate(key()))
+    jobs.step([Output(id_, [5], cached_tokens=16), Output(id_, [6, 7])], ME)
+
+    assert jobs.again(key(), 0) == Chunk(1, 0, 0, [5, 6, 7], cached_tokens=16)
+    assert jobs.again(key(), 2) == Chunk(1, 0, 2, [7])
+    assert jobs.again(key(), 3) == Chunk(1, 0, 3, []), "nothing new, but alive"
+
+
+def test_the_end_of_a_sequence_can_be_sent_again_too() -> None:
+    jobs = Jobs()
+    id_ = added(jobs, generate(key()))
+    jobs.step([Output(id_, [5], finish=Finish.LENGTH)], ME)
+
+    assert jobs.again(key(), 1) == Chunk(1, 0, 1, [], "length")
+
+
+def test_the_first_token_can_be_sent_again_after_the_handoff() -> None:
+    jobs = Jobs()
+    id_ = added(jobs, prefill(key()))
+    jobs.step([Output(id_, [5], handoff=Handoff(5, b"t"))], ME)
+    job = jobs.find(key())
+    assert job is not None
+    jobs.drop(job, remember=True)
+
+    assert jobs.again(key(), 0) == Chunk(1, 0, 0, [5])
+
+
+def test_what_is_not_known_is_answered_with_an_error() -> None:
+    jobs = Jobs()
+    added(jobs, decode(key(epoch=3)))
+
+    assert jobs.again(key(number=2), 4).finish == "error"
+    assert jobs.again(key(epoch=2), 4).finish == "error"
+    assert jobs.again(key(epoch=3), 0).finish == "error", "its first token is another's"
+    assert jobs.again(key(epoch=3), 1).finish == ""
+
+
+def test_a_job_is_overdue_when_the_time_of_its_request_is_over() -> None:
+    jobs = Jobs()
+    request, _ = jobs.add(Generate(key(), "r", PROMPT, SAMPLING, budget_s=5.0), 100.0)
+    jobs.add(generate(key(2)), 100.0)
+
+    assert jobs.overdue(104.9) == []
+    assert [job.id for job in jobs.overdue(105.0)] == [request.id if request else 0]
+
+
+def test_a_handoff_passes_on_what_is_left_of_the_time() -> None:
+    jobs = Jobs()
+    request, _ = jobs.add(Prefill(key(), "r", PROMPT, SAMPLING, OTHER, budget_s=5.0), 100.0)
+    assert request is not None
+
+    step = jobs.step([Output(request.id, [5], handoff=Handoff(5, b"t"))], ME, 102.0)
+
+    assert step.decodes[0][1].budget_s == 3.0
