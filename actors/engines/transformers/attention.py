@@ -1,6 +1,10 @@
-"""Attention whose result for a row does not depend on what else is computed beside it.
+"""Attention functions of our own, for Transformers' `AttentionInterface`.
 
-Floating-point sums depend on their order, and the stock kernels choose the order by shape. Here
+`grouped_attention` is the stock one, but that a decode step reads each key and value once however
+many heads share it; older versions of Transformers copy them for every head first.
+
+`invariant_attention` gives a result for a row that does not depend on what else is computed beside
+it. Floating-point sums depend on their order, and the stock kernels choose the order by shape. Here
 the shape is always the same: keys are taken in chunks of CHUNK, the maximum is global (exact in
 any order), and the partial sums are added in the order of the chunks. A chunk that is masked as a
 whole adds exact zeros, so it makes no difference how far keys are padded. Query rows are padded to
@@ -13,11 +17,42 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 CHUNK = 128
 ROWS = 16
-NAME = "understudy_invariant"
+GROUPED = "understudy_grouped"
+INVARIANT = "understudy_invariant"
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    *,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Shapes as in `invariant_attention`, with filled equal to batch.
+
+    In a decode step the heads that share keys and values become the rows of one head: they all
+    look at the same keys.
+    """
+    batch, heads, rows, dim = query.shape
+    if rows > 1:
+        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **options
+        )
+        return found
+    kv_heads = key.shape[1]
+    packed = query.reshape(batch, kv_heads, heads // kv_heads, dim)
+    mixed = scaled_dot_product_attention(
+        packed, key, value, attn_mask=attention_mask, scale=scaling
+    )
+    return mixed.reshape(batch, 1, heads, dim), None
 
 
 def invariant_attention(
@@ -30,9 +65,7 @@ def invariant_attention(
     scaling: float | None = None,
     **_options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function for Transformers' `AttentionInterface`.
-
-    query [batch, heads, rows, dim]; key and value [filled, kv_heads, keys, dim] with keys a
+    """query [batch, heads, rows, dim]; key and value [filled, kv_heads, keys, dim] with keys a
     multiple of CHUNK and filled ≤ batch; boolean mask [batch, 1, rows, keys], true where a row
     may look, at least once in each row. Batch rows from `filled` on are padding; they come out as
     zeros. Returns [batch, rows, heads, dim].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from actors.engines.base import EngineFailed
 from actors.engines.transformers import attention
 from actors.engines.transformers.options import TransformersOptions
 from actors.engines.transformers.pool import allocate, block_bytes
-from actors.engines.transformers.runner import Runner, Work
+from actors.engines.transformers.runner import Runner
+from actors.engines.transformers.work import Work
 from actors.kv.transfer import BlockMemory, Geometry
 from actors.text.model_files import TokenizerNotFound, read_model_files
 
@@ -70,8 +72,9 @@ def load(options: TransformersOptions) -> Loaded:
         raise EngineFailed(
             f"kv_memory {options.kv_memory} holds no block of {block_bytes(geometry)} bytes"
         )
-    pool, memory = allocate(geometry, blocks, device)
-    runner = Runner(model, pool, deterministic=options.deterministic)
+    graphs = options.cuda_graphs and device.type == "cuda"
+    pool, memory = allocate(geometry, blocks + graphs, device)
+    runner = Runner(model, pool, deterministic=options.deterministic, graphs=graphs)
     _probe(model, runner, geometry, blocks)
     limits = [
         blocks * options.block_tokens,
@@ -129,7 +132,9 @@ def _probe(model: Any, runner: Runner, geometry: Geometry, blocks: int) -> None:
             ids = torch.tensor([tokens], device=model.device)
             expected = model(input_ids=ids, use_cache=False).logits[0, -1].float()
         if runner.deterministic:
-            _use_invariant_attention(model)
+            _use_attention(model, attention.INVARIANT, attention.invariant_attention)
+        elif model.device.type == "cuda":
+            _use_attention(model, attention.GROUPED, attention.grouped_attention)
         if count > 1:
             runner.run([Work(tokens[: count // 2], 0, table)])
         cut = count // 2
@@ -147,11 +152,11 @@ def _probe(model: Any, runner: Runner, geometry: Geometry, blocks: int) -> None:
         raise EngineFailed(f"{model.config.model_type} computes wrong logits with a paged KV cache")
 
 
-def _use_invariant_attention(model: Any) -> None:
-    AttentionInterface.register(attention.NAME, attention.invariant_attention)
+def _use_attention(model: Any, name: str, function: Callable[..., Any]) -> None:
+    AttentionInterface.register(name, function)
     # Transformers asks for a mask function even where the mask is given ready-made.
-    AttentionMaskInterface.register(attention.NAME, sdpa_mask)
-    model.set_attn_implementation(attention.NAME)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    model.set_attn_implementation(name)
 
 
 def _tokenizer(options: TransformersOptions) -> Path | None:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from actors.engines.transformers.attention import CHUNK, ROWS
+from actors.engines.transformers.graphs import DecodeGraphs
 from actors.engines.transformers.paged_cache import PagedCache, Slots
-
-
-class Work(NamedTuple):
-    """Tokens of one sequence to compute, the first of them at position `start`."""
-
-    tokens: Sequence[int]
-    start: int
-    blocks: Sequence[int]
-    """The sequence's blocks, covering at least `start + len(tokens)` tokens."""
+from actors.engines.transformers.work import Work
 
 
 class Runner:
@@ -30,13 +23,17 @@ class Runner:
     since every position and the whole mask are given explicitly.
     """
 
-    def __init__(self, model: Any, pool: torch.Tensor, *, deterministic: bool) -> None:
+    def __init__(
+        self, model: Any, pool: torch.Tensor, *, deterministic: bool = False, graphs: bool = False
+    ) -> None:
+        """With `graphs`, for a CUDA device alone, the pool's last block must be nobody's."""
         self._model = model
         self._pool = pool
         self._device = pool.device
         self._block_tokens = pool.shape[3]
         self.deterministic = deterministic
         self.cache = PagedCache(pool)
+        self._graphs = DecodeGraphs(model, self.cache, pool) if graphs else None
 
     def run(self, works: Sequence[Work]) -> torch.Tensor:
         """Compute all tokens of all works; logits [works, vocabulary] of each one's last token,
@@ -51,7 +48,7 @@ class Runner:
         order: list[int] = []
         with torch.inference_mode():
             for indices in groups.values():
-                logits.append(self._forward([works[index] for index in indices]))
+                logits.append(self._compute([works[index] for index in indices]))
                 order += indices
             if len(logits) == 1:
                 return logits[0]
@@ -78,6 +75,14 @@ class Runner:
         if not rows:
             return np.empty((0, logits.shape[1]))
         return logits[list(rows)].double().cpu().numpy()
+
+    def _compute(self, works: Sequence[Work]) -> torch.Tensor:
+        if self._graphs is not None and all(len(work.tokens) == 1 for work in works):
+            replayed = self._graphs.run(works)
+            if replayed is not None:
+                return replayed
+            self._graphs = None
+        return self._forward(works)
 
     def _forward(self, works: Sequence[Work]) -> torch.Tensor:
         rows = max(len(work.tokens) for work in works)

@@ -27,11 +27,11 @@ from actors.engines.transformers.handoffs import Handoffs
 from actors.engines.transformers.model import Loaded
 from actors.engines.transformers.options import TransformersOptions
 from actors.engines.transformers.pace import Pace
-from actors.engines.transformers.runner import Work
 from actors.engines.transformers.sampler import BrokenLogits, choose, logprobs_of
 from actors.engines.transformers.scheduler import Limits, Piece, Plan, Scheduler
 from actors.engines.transformers.sequence import Sequence, Stage
 from actors.engines.transformers.stream import Stream
+from actors.engines.transformers.work import Work
 from actors.kv.blocks import BlockPool
 from actors.kv.transfer import Exchange, TransferError
 from actors.messages.cache import Load

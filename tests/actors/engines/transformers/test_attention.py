@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from actors.engines.transformers.attention import CHUNK, invariant_attention
+from actors.engines.transformers.attention import CHUNK, grouped_attention, invariant_attention
 
 HEADS, KV_HEADS, DIM = 4, 2, 16
 
@@ -33,6 +33,18 @@ def test_it_is_attention(rows: int, keys: int) -> None:
     expected = scaled_dot_product_attention(
         query, key.repeat_interleave(group, 1), value.repeat_interleave(group, 1), attn_mask=mask
     ).transpose(1, 2)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "keys"), [(1, 1), (1, 200), (16, 16)])
+def test_heads_that_share_keys_are_rows_of_one_head(rows: int, keys: int) -> None:
+    query, key, value, mask = inputs(rows, keys, batch=2)
+    module = torch.nn.Module()
+    module.num_key_value_groups = HEADS // KV_HEADS  # type: ignore[assignment]  # as the models do
+
+    out, _ = grouped_attention(module, query, key, value, mask)
+
+    expected, _ = invariant_attention(torch.nn.Module(), query, key, value, mask)
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 

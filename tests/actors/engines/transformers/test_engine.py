@@ -304,7 +304,8 @@ def test_a_broken_step_fails_the_engine(
 def test_logits_that_are_not_numbers_end_one_request(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.engines.transformers.runner import Runner, Work
+    from actors.engines.transformers.runner import Runner
+    from actors.engines.transformers.work import Work
 
     run = Runner.run
 
