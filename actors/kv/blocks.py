@@ -16,6 +16,7 @@ moved onto the block of the first.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -54,8 +55,9 @@ class BlockPool:
         self._holders = [0] * total
         self._published: dict[int, int] = {}
         self._hash_of: dict[int, int] = {}
-        # Insertion order is the order of letting go: the next victim comes first.
-        self._reusable: dict[int, None] = {}
+        # In the order of letting go: the next victim comes first. Not a plain dict, which looks
+        # for its first item past all those that were deleted before it.
+        self._reusable: OrderedDict[int, None] = OrderedDict()
         self._changes: list[Change] = []
 
     @property
@@ -136,8 +138,7 @@ class BlockPool:
         return self._published.keys()
 
     def _evict(self) -> None:
-        block = next(iter(self._reusable))
-        del self._reusable[block]
+        block, _ = self._reusable.popitem(last=False)
         sequence_hash = self._hash_of.pop(block)
         del self._published[sequence_hash]
         self._free.append(block)

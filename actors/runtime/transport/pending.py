@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from actors.runtime.transport.base import Bounce
 
 PENDING_LIMIT = 4096
@@ -15,7 +17,8 @@ class PendingTells:
 
     def __init__(self) -> None:
         self._next = 0
-        self._pending: dict[int, tuple[float, Bounce]] = {}
+        # Ordered by age. The first item of a plain dict is slow to find once many before it went.
+        self._pending: OrderedDict[int, tuple[float, Bounce]] = OrderedDict()
 
     def add(self, bounce: Bounce, now: float) -> int:
         """Remember a tell; return the number under which its refusal will come."""
