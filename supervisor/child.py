@@ -14,7 +14,17 @@ from types import MappingProxyType
 
 import msgspec
 
-from actors.runtime.link import Beat, DrainOrder, Failing, Link, Prepared, Said
+from actors.runtime.link import (
+    Beat,
+    DrainOrder,
+    Failing,
+    Hello,
+    Link,
+    Prepared,
+    Promote,
+    Rehearsed,
+    Said,
+)
 from supervisor import logfiles
 from supervisor.exits import Asked, reason_of
 from supervisor.follow import Follower
@@ -39,6 +49,7 @@ class Child:
         layout: Layout,
         *,
         on_process: Callable[[Child], None],
+        on_link: Callable[[Child], None],
         on_ready: Callable[[Child], None],
         on_alive: Callable[[Child], None],
         on_exit: Callable[[Child, Reason], None],
@@ -54,7 +65,9 @@ class Child:
         self.adopted = False
         """Whether an earlier supervisor has started it."""
         self.prepared = False
-        """Whether it has said that it can do its work."""
+        """Whether it has said that it can do its work; an understudy, that it is loaded."""
+        self.formerly: tuple[str, int] | None = None
+        """Name and run that it had as an understudy, as long as it may still call itself so."""
         self.incarnations: dict[str, int] = {}
         self.meta: dict[str, msgspec.Raw] = {}
         self.beat: Beat | None = None
@@ -65,7 +78,9 @@ class Child:
         self._forking: Zygote | None = None
         """Set while the answer of the zygote that is to fork this child is awaited."""
         self._spec_file = layout.node_spec(name)
+        self._layout = layout
         self._on_process = on_process
+        self._on_link = on_link
         self._on_ready = on_ready
         self._on_alive = on_alive
         self._on_exit = on_exit
@@ -79,6 +94,13 @@ class Child:
         self.granted: dict[str, str] = {}
         """Environment of this run alone."""
         self._draining = False
+        self._promotion: Promote | None = None
+        """What it has been told, if it has."""
+
+    @property
+    def standby(self) -> bool:
+        """Whether it is an understudy."""
+        return self.recipe.node is not None and self.recipe.node.standby
 
     @property
     def is_server(self) -> bool:
@@ -127,7 +149,7 @@ class Child:
             # It has nothing to say; whether it stays up is seen later.
             asyncio.get_running_loop().call_soon(self._is_prepared)
 
-    def adopt(self, running: RunningChild) -> None:
+    def adopt(self, running: RunningChild, above: Mapping[str, int]) -> None:
         """Take over a process that an earlier supervisor has started. It becomes ready when it
         answers, or says so itself.
 
@@ -140,6 +162,10 @@ class Child:
         self.granted = dict(running.granted)
         self.started_at = asyncio.get_running_loop().time()
         self._log_offset = logfiles.size(self.log)
+        self.formerly = running.formerly
+        if running.formerly is not None:
+            self._promotion = self._promote_note(above)
+        self.prepared = self.standby and running.rehearsed
         if self.recipe.probe is not None:
             self._prober = Prober(self.recipe.probe, self._answered)
         elif self.recipe.node is None:
@@ -190,6 +216,35 @@ class Child:
 
     # -- orders ----------------------------------------------------------------------------------
 
+    def promote(self, name: str, run: int, recipe: Recipe, above: Mapping[str, int]) -> None:
+        """Have an understudy go on as another child, which it was started to stand in for. It is
+        ready when it says so. One that is not linked right now is told when it is again."""
+        assert self.standby, "only an understudy has no part yet"
+        self.formerly = (self.id, self.run_told)
+        self.id, self.run, self.run_told, self.recipe = name, run, run, recipe
+        self.prepared = False
+        self.log = self._layout.log(name)
+        self._log_offset = logfiles.rotate(self.log)
+        self.started_at = asyncio.get_running_loop().time()
+        self._promotion = self._promote_note(above)
+
+    def send_promotion(self) -> None:
+        """Tell it so; apart, as it has to be written down first."""
+        assert self._promotion is not None, "it was promoted"
+        if self._link is not None:
+            self._link.say(self._promotion)
+
+    def _promote_note(self, above: Mapping[str, int]) -> Promote:
+        assert self.recipe.node is not None, "understudies are nodes"
+        names = [f"{actor.role}/{actor.instance}" for actor in self.recipe.node.actors]
+        return Promote(
+            run=self.run_told,
+            above={name: above.get(name, 0) for name in names},
+            node=self.id,
+            instance=self.recipe.node.actors[0].instance,
+            log=str(self.log),
+        )
+
     def drain(self) -> None:
         """Ask a node to finish its work and leave; one that is not linked right now is asked when
         it is again."""
@@ -235,11 +290,22 @@ class Child:
 
     # -- its link --------------------------------------------------------------------------------
 
-    def linked(self, link: Link) -> None:
+    def linked(self, link: Link, hello: Hello) -> None:
         """The node has connected, perhaps again."""
         self._link = link
+        if self._promotion is not None and (hello.node, hello.run) == self.formerly:
+            link.say(self._promotion)
         if self._draining:
             link.say(DrainOrder())
+        self._on_link(self)
+
+    @property
+    def is_linked(self) -> bool:
+        return self._link is not None
+
+    def is_called(self, name: str, run: int) -> bool:
+        """Whether its process may call itself so."""
+        return (name, run) in {(self.id, self.run_told), self.formerly}
 
     def unlinked(self, link: Link) -> None:
         """A connection of the node has ended, perhaps an old one."""
@@ -251,6 +317,9 @@ class Child:
         match note:
             case Prepared(incarnations, meta):
                 self.incarnations, self.meta = incarnations, meta
+                self.formerly = None
+                self._is_prepared()
+            case Rehearsed() if self.standby:
                 self._is_prepared()
             case Beat():
                 self.beat, self.beat_at = note, asyncio.get_running_loop().time()

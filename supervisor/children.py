@@ -12,17 +12,18 @@ from collections.abc import Callable, Mapping
 from actors.runtime.address import Address
 from supervisor import events, tree
 from supervisor.adoption import Adoption
+from supervisor.casting import Casting
 from supervisor.child import Child
 from supervisor.departures import Departures
 from supervisor.gpus import GPU_VARIABLE, Gpus
 from supervisor.launchers.zygote import Zygote
 from supervisor.layout import Layout
 from supervisor.plane import NATS
-from supervisor.recipe import Recipe
+from supervisor.recipe import Recipe, part
 from supervisor.record import Record
 from supervisor.report import Fall, describe
 from supervisor.resources import LimitError, impose
-from supervisor.takeover import Unclaimed
+from supervisor.takeover import ADOPTION_GRACE_S, Unclaimed
 from supervisor.vigil import Vigil
 
 
@@ -60,11 +61,20 @@ class Children:
         self._is_starting = is_starting
         self._vigil = Vigil(self._condemn)
         self.unclaimed = Unclaimed(adopted, gpus, self._vigil)
+        self._casting = Casting(lost.name for lost in adopted.lost)
         self._loop = asyncio.get_running_loop()
 
     def take_over(self, recipes: Mapping[str, Recipe]) -> None:
         """Watch what is adopted. `recipes`: by id, of everything in the tree."""
         self.unclaimed.take_over(recipes, self._make)
+        for child in self.unclaimed.all():
+            if child.standby and child.prepared:
+                self._casting.comes(child.id, part(child.recipe))
+                self._casting.rehearsed(child.id)
+
+    def called(self, name: str, run: int) -> Child | None:
+        """The child whose process may call itself so."""
+        return next((child for child in self.all() if child.is_called(name, run)), None)
 
     def find(self, name: str) -> Child | None:
         """One that the tree has asked for, or not yet."""
@@ -88,10 +98,15 @@ class Children:
     # -- orders ----------------------------------------------------------------------------------
 
     def start(self, name: str, run: int, recipe: Recipe) -> None:
-        """Start a child; one that was taken over runs already."""
+        """Start a child; one that was taken over runs already, and one that fell may have an
+        understudy."""
         child = self.unclaimed.claim(name)
         if child is None:
-            self._launch(name, run, recipe)
+            understudy = self._casting.step_in(name, part(recipe))
+            if understudy is None:
+                self._launch(name, run, recipe)
+            else:
+                self._promote(understudy, name, run, recipe)
             return
         assert child.process is not None, "it was taken over with one"
         child.run = run
@@ -102,12 +117,15 @@ class Children:
             self._ready(child)
 
     def drain(self, name: str) -> None:
-        self._vigil.forget(name)
-        self.running[name].drain()
+        self._told_to_leave(name)
+        if name in self.running:  # or it has just become another
+            self.running[name].drain()
 
     def stop(self, name: str) -> None:
-        self._vigil.forget(name)
-        child = self.running[name]
+        self._told_to_leave(name)
+        child = self.running.get(name)
+        if child is None:
+            return  # it has just become another
         if name == NATS:
             # The departures of those that have just ended go out before it does.
             self._departures.close(then=child.stop)
@@ -115,8 +133,13 @@ class Children:
             child.stop()
 
     def kill(self, name: str) -> None:
+        self._told_to_leave(name)
+        if name in self.running:
+            self.running[name].kill()
+
+    def _told_to_leave(self, name: str) -> None:
         self._vigil.forget(name)
-        self.running[name].kill()
+        self._casting.leaves(name)
 
     def _make(self, name: str, run: int, recipe: Recipe) -> Child:
         return Child(
@@ -125,6 +148,7 @@ class Children:
             recipe,
             self._layout,
             on_process=self._born,
+            on_link=self._linked,
             on_ready=self._ready,
             on_alive=self._alive,
             on_exit=self._exited,
@@ -140,6 +164,33 @@ class Children:
         self.running[name] = child
         if child.process is not None:
             self._born(child)
+
+    def _promote(self, understudy: str, name: str, run: int, recipe: Recipe) -> None:
+        """Answer the start of a child with the process of its understudy."""
+        child = self.running.pop(understudy, None)
+        was_running = child is not None
+        if child is None:
+            child = self.unclaimed.claim(understudy)
+        assert child is not None, "only those here are cast"
+        assert child.process is not None, "it has been spoken to"
+        was_loaded, former_run = child.prepared, child.run
+        self._vigil.forget(understudy)
+        self._gpus.hand_over(understudy, name)
+        child.promote(name, run, recipe, self.above)
+        self.running[name] = child
+        if was_loaded:
+            # What is frozen must not be waited for until the deadline of a start.
+            grace_s = 0.0 if child.is_linked else ADOPTION_GRACE_S
+            self._vigil.watch(name, recipe.watchdog, grace_s=grace_s)
+        # Written down before it is said: a successor must know whom it takes over.
+        self._record.note()
+        self._record.save_if_changed()
+        child.send_promotion()
+        self._tell(
+            events.ChildPromoted(id=name, run=run, pid=child.process.pid, understudy=understudy)
+        )
+        if was_running:
+            self._feed(tree.Promoted(understudy, former_run))
 
     def _grant(self, name: str, recipe: Recipe) -> dict[str, str]:
         """What this run alone has in its environment. Raises NoGpusError."""
@@ -165,7 +216,13 @@ class Children:
         # At once, not when the step is done: a successor can only take over what it can read of.
         self._record.save_if_changed()
 
+    def _linked(self, child: Child) -> None:
+        if child.standby and not child.asked and not child.prepared:
+            self._casting.comes(child.id, part(child.recipe))
+
     def _ready(self, child: Child) -> None:
+        if child.standby and not child.asked:
+            self._casting.rehearsed(child.id)
         self.above |= child.incarnations
         if self.running.get(child.id) is not child:
             return  # taken over, but not asked for yet; or it has ended just now
@@ -216,6 +273,7 @@ class Children:
 
     def _tell_end(self, child: Child, reason: tree.Reason) -> None:
         self._record.note()
+        self._casting.ended(child.id, fell=not (child.asked and child.prepared))
         self._gpus.free(child.id)
         self._ended_at.setdefault(child.id, self._loop.time())
         lives = (Address.parse(f"{name}#{life}") for name, life in child.incarnations.items())

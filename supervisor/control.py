@@ -168,13 +168,13 @@ class Control:
         if first.note is not None:
             hello = decode(line)
             child = self._owner.find(hello) if isinstance(hello, Hello) else None
-            if child is None:
+            if child is None or not isinstance(hello, Hello):
                 log.warning("stranger_refused", said=first.note)
                 # A node of this namespace that an earlier supervisor had no time to write down.
                 # To be sent away counts for nothing with it; it would call again and again.
                 Link(reader, writer).say(DrainOrder())
                 return
-            await _listen(child, Link(reader, writer))
+            await _listen(child, Link(reader, writer), hello)
             return
         try:
             call = _call_decoder.decode(line)
@@ -215,8 +215,8 @@ class Control:
                 await _say(writer, event)
 
 
-async def _listen(child: Child, link: Link) -> None:
-    child.linked(link)
+async def _listen(child: Child, link: Link, hello: Hello) -> None:
+    child.linked(link, hello)
     try:
         while (note := await link.hear()) is not None:
             child.hear(note)

@@ -28,13 +28,23 @@ class ChildAdopted(Event, frozen=True):
     pid: int
 
 
+class ChildPromoted(Event, frozen=True):
+    """An understudy takes the place of a child that fell."""
+
+    id: str
+    run: int
+    pid: int
+    understudy: str
+    """What it was until now."""
+
+
 class ChildReady(Event, frozen=True):
     """A child can do its work."""
 
     id: str
     run: int
     took_s: float
-    """Since it was spawned."""
+    """Since it was spawned, or promoted."""
     down_s: float | None = None
     """Since its predecessor ended; None for the first of its name."""
 
@@ -131,6 +141,7 @@ class ChangeFailed(Event, frozen=True):
 AnyEvent = (
     ChildStarting
     | ChildAdopted
+    | ChildPromoted
     | ChildReady
     | ChildEnded
     | ChildNotReady
@@ -138,10 +149,6 @@ AnyEvent = (
     | Serving
     | Stopping
     | Stopped
-    | ChangeStarted
-    | ChangeStep
-    | ChangeDone
-    | ChangeFailed
     | ChangeStarted
     | ChangeStep
     | ChangeDone

@@ -62,6 +62,13 @@ class Gpus:
         self._owners |= dict.fromkeys(kept, owner)
         self._last |= dict.fromkeys(kept, owner)
 
+    def hand_over(self, owner: str, to: str) -> None:
+        """What an owner has goes on with another, which has none: with its process, that is."""
+        assert to not in self._owners.values(), f"{to} has its GPUs already"
+        taken = self.of(owner)
+        self._owners |= dict.fromkeys(taken, to)
+        self._last |= dict.fromkeys(taken, to)
+
     def free(self, owner: str) -> None:
         """Take back all that an owner has; none is fine."""
         self._owners = {device: who for device, who in self._owners.items() if who != owner}

@@ -15,7 +15,7 @@ from actors.runtime.transport.nats import NatsSettings
 from supervisor import tree
 from supervisor.launchers.zygote import Image, images_of
 from supervisor.layout import Layout
-from supervisor.recipe import NODE_VARIABLE, Recipe
+from supervisor.recipe import NODE_VARIABLE, Recipe, understudy
 from supervisor.resources import Limits
 from supervisor.topology import Backoff, Child, NodeInstance, Supervision, Supervisor, Topology
 from supervisor.topology.model import HEARTBEAT_EVERY_S
@@ -60,7 +60,9 @@ class Nodes:
             if isinstance(child, Supervisor):
                 specs.append(self._supervisor(child))
             else:
-                specs += [self._node(instance) for instance in child.instances()]
+                nodes = [self._node(instance) for instance in child.instances()]
+                specs += nodes
+                specs += [understudy(nodes[0], number) for number in child.understudies()]
         return tuple(specs)
 
     def _supervisor(self, child: Supervisor) -> tree.SupervisorSpec:

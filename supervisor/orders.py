@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from supervisor import tree
 from supervisor.calls import Accepted, Answer, Denied
 from supervisor.change.executor import refusal_text
+from supervisor.ids import understudies_of
 
 
 class Orders:
@@ -35,10 +36,13 @@ class Orders:
 
 
 def replicas(name: str, ids: Collection[str]) -> list[str]:
-    """A child, or every replica of an entry; empty when there is neither."""
+    """A child, or every replica of an entry and behind them its understudies; empty when there is
+    neither."""
     if name in ids:
         return [name]
-    return [id_ for id_ in ids if id_.rpartition("/")[0] == name and _is_number(id_)]
+    numbered = [id_ for id_ in ids if _is_number(id_)]
+    found = [id_ for id_ in numbered if id_.rpartition("/")[0] == name]
+    return found + [id_ for id_ in numbered if id_.rpartition("/")[0] == understudies_of(name)]
 
 
 def full_name(name: str, ids: Collection[str]) -> str:

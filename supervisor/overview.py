@@ -48,6 +48,8 @@ class NodeOverview(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: str
     is_supervisor: bool
     state: str
+    standby: bool
+    """Whether it is an understudy."""
     restarts: int
     cpu_percent: float | None
     """100 is one core."""
@@ -60,8 +62,11 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Over the whole tree; a sum of what is known."""
 
     running: int
-    """Processes that are up."""
+    """Processes that are up; understudies count apart."""
     processes: int
+    standing_by: int
+    """Understudies that are loaded."""
+    understudies: int
     restarts: int
     cpu_percent: float | None
     memory_bytes: int
@@ -122,6 +127,7 @@ def _node(before: ChildRow | None, now: ChildRow, then_s: float, now_s: float) -
         supervisor=now.supervisor,
         is_supervisor=now.is_supervisor,
         state=now.state,
+        standby=now.standby,
         restarts=now.restarts,
         cpu_percent=cpu_percent(before, now, now_s - then_s),
         memory_bytes=now.memory_bytes,
@@ -155,11 +161,14 @@ def _actor(before: ActorStatus | None, now: ActorStatus, elapsed_s: float) -> Ac
 
 
 def _totals(nodes: Iterable[NodeOverview]) -> Totals:
-    processes = [node for node in nodes if not node.is_supervisor]
+    processes = [node for node in nodes if not node.is_supervisor and not node.standby]
+    understudies = [node for node in nodes if node.standby]
     actors = [actor for node in processes for actor in node.actors]
     return Totals(
         running=sum(node.state == "running" for node in processes),
         processes=len(processes),
+        standing_by=sum(node.state == "running" for node in understudies),
+        understudies=len(understudies),
         restarts=sum(node.restarts for node in nodes),
         cpu_percent=_sum_known(node.cpu_percent for node in nodes),
         memory_bytes=sum(node.memory_bytes or 0 for node in nodes),

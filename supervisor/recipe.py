@@ -10,6 +10,7 @@ import msgspec
 from actors.runtime.process import NodeSpec
 from supervisor import tree
 from supervisor.adoption import identity_of
+from supervisor.ids import entry_of, understudies_of
 from supervisor.launchers.zygote import Image
 from supervisor.layout import file_name
 from supervisor.probes import Probe
@@ -17,7 +18,11 @@ from supervisor.resources import Limits
 from supervisor.watchdog import Deadlines
 
 NODE_VARIABLE = "UNDERSTUDY_NODE"
-"""In the environment of every node and of what it starts: whose it is."""
+"""In the environment of every node and of what it starts: whose it is. One that takes another's
+place keeps what it was started with."""
+REFILL_AFTER_S = 1.0
+"""From a promotion to the start of the next understudy: it must not compete with the one that is
+just taking over."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,13 +83,52 @@ def identity(recipe: Recipe) -> str:
     )
 
 
+def part(recipe: Recipe) -> str:
+    """What a node is started as, but for its name and number: a node and its understudies have
+    this in common, and nobody else. The empty text for what is no node."""
+    if recipe.node is None:
+        return ""
+    actors = tuple(msgspec.structs.replace(a, instance=0) for a in recipe.node.actors)
+    own_env = {key: value for key, value in recipe.own_env.items() if key != NODE_VARIABLE}
+    node = msgspec.structs.replace(recipe.node, name="", standby=False, actors=actors)
+    return identity_of(recipe.argv[:-1], recipe.cwd, own_env, node, recipe.limits, recipe.gpus)
+
+
+def understudy(spec: tree.ChildSpec, number: int) -> tree.ChildSpec:
+    """An understudy for this node and its fellow replicas: loaded, without a name, and in nobody's
+    way. It has nothing to drain, and is tried again for ever."""
+    recipe = spec.data
+    assert isinstance(recipe, Recipe), "a plan's leaves have recipes"
+    assert recipe.node is not None, "only nodes have understudies"
+    name = f"{understudies_of(entry_of(spec.id))}/{number}"
+    node = msgspec.structs.replace(recipe.node, standby=True)
+    again = msgspec.structs.replace(spec.backoff, first_s=REFILL_AFTER_S)
+    spec = msgspec.structs.replace(
+        spec,
+        restart=tree.Restart.PERMANENT,
+        significant=False,
+        drain_s=None,
+        aside=True,
+        backoff=again,
+        max_failures=None,
+        data=msgspec.structs.replace(recipe, node=node, surge=False),
+    )
+    return _renamed(spec, name)
+
+
 def renumbered(spec: tree.ChildSpec, number: int) -> tree.ChildSpec:
     """The same node as another instance of its roles."""
     recipe = spec.data
     assert isinstance(recipe, Recipe), "a plan's leaves have recipes"
     assert recipe.node is not None, "only nodes have numbers"
-    name = f"{spec.id.rpartition('/')[0]}/{number}"
     actors = tuple(msgspec.structs.replace(a, instance=number) for a in recipe.node.actors)
+    node = msgspec.structs.replace(recipe.node, actors=actors)
+    spec = msgspec.structs.replace(spec, data=msgspec.structs.replace(recipe, node=node))
+    return _renamed(spec, f"{entry_of(spec.id)}/{number}")
+
+
+def _renamed(spec: tree.ChildSpec, name: str) -> tree.ChildSpec:
+    recipe = spec.data
     own_env = {**recipe.own_env, NODE_VARIABLE: name}
     *argv, file = recipe.argv
     return msgspec.structs.replace(
@@ -95,6 +139,6 @@ def renumbered(spec: tree.ChildSpec, number: int) -> tree.ChildSpec:
             argv=(*argv, str(Path(file).with_name(f"{file_name(name)}.json"))),
             env={**recipe.env, **own_env},
             own_env=own_env,
-            node=msgspec.structs.replace(recipe.node, name=name, actors=actors),
+            node=msgspec.structs.replace(recipe.node, name=name),
         ),
     )

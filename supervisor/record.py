@@ -73,4 +73,6 @@ def running(child: Child) -> RunningChild:
         incarnations=child.incarnations,
         identity="" if child.recipe.image is not None else identity(child.recipe),
         granted=child.granted,
+        rehearsed=child.standby and child.prepared,
+        formerly=child.formerly,
     )

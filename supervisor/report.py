@@ -9,6 +9,7 @@ import msgspec
 from supervisor import tree
 from supervisor.calls import ActorStatus, ChildRow, Status
 from supervisor.child import Child
+from supervisor.ids import is_understudy
 from supervisor.layout import Layout
 from supervisor.plan import Plan
 from supervisor.recipe import Recipe, leaves
@@ -140,6 +141,7 @@ def _row(
         memory_bytes=None if usage is None else usage.memory_bytes,
         next_retry_s=None if node.next_retry is None else max(0.0, node.next_retry - now),
         log=None if node.is_supervisor else str(layout.log(node.id)),
+        standby=is_understudy(node.id),
         actors=() if recipe is None else _actors(recipe, child),
     )
     if child is None or child.process is None:
@@ -153,7 +155,7 @@ def _row(
 
 
 def _actors(recipe: Recipe, child: Child | None) -> tuple[ActorStatus, ...]:
-    if recipe.node is None:
+    if recipe.node is None or recipe.node.standby:
         return ()
     found = []
     for actor in recipe.node.actors:

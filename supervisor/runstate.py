@@ -98,6 +98,11 @@ class RunningChild(msgspec.Struct, frozen=True, kw_only=True):
     """What it was started with, see `supervisor.adoption`; empty: nobody can take it over."""
     granted: dict[str, str] = {}
     """Environment of this run alone: its GPUs."""
+    rehearsed: bool = False
+    """Of an understudy: whether it was loaded."""
+    formerly: tuple[str, int] | None = None
+    """Name and run by which it may still call itself: it may not have heard yet that it has stepped
+    in for another."""
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):

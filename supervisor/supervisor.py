@@ -28,6 +28,7 @@ from supervisor.children import Children
 from supervisor.control import Control, Subscription
 from supervisor.departures import Departures
 from supervisor.gpus import Gpus
+from supervisor.ids import is_understudy
 from supervisor.launchers.zygote import become_subreaper
 from supervisor.layout import Layout
 from supervisor.orders import Orders, answer_of, full_name, replicas
@@ -209,7 +210,8 @@ class Supervisor:
         or refused. `rolling`: one at a time, see `change.rollout`."""
         ids = replicas(name, self._ids())
         if rolling:
-            if not all(self._tree.which_child(id_).state is tree.State.RUNNING for id_ in ids):
+            principals = [self._tree.which_child(id_) for id_ in ids if not is_understudy(id_)]
+            if not all(one.state is tree.State.RUNNING for one in principals):
                 return Denied(why=f"{name}: not all of it is running; restart it without --rolling")
             return await self._changes.rolling_restart(name, ids)
         orders = [partial(tree.RestartChild, id=id_, force=True) for id_ in ids or (name,)]
@@ -257,15 +259,13 @@ class Supervisor:
 
     def find(self, hello: Hello) -> Child | None:
         """The child whose process is calling; None when it is none of ours."""
-        child = self._children.find(hello.node)
-        if child is None:
-            return None
-        if child.process is None:
+        child = self._children.called(hello.node, hello.run)
+        if child is None or child.process is None:
             # A node may call before its zygote's answer has told us its pid. Runs are never used
             # twice, so there is nobody else it could be.
-            return child if hello.run == child.run_told else None
-        known = (child.run_told, child.process.pid, child.process.started)
-        return child if known == (hello.run, hello.pid, hello.pid_started) else None
+            return child
+        known = (child.process.pid, child.process.started)
+        return child if known == (hello.pid, hello.pid_started) else None
 
     # -- asked by changes ------------------------------------------------------------------------
 

@@ -33,12 +33,12 @@ class Unclaimed:
         for name, left in self._adopted.taken.items():
             child = make(name, left.run, recipes[name])
             try:
-                child.adopt(left)
+                child.adopt(left, self._adopted.above)
             except OSError:
                 continue  # it has ended meanwhile, and is started like anything that has
             self._children[name] = child
             self._gpus.keep(name, left.granted.get(GPU_VARIABLE, "").split(","))
-            if left.incarnations or child.recipe.probe is not None:
+            if left.incarnations or left.rehearsed or child.recipe.probe is not None:
                 # It was ready. Otherwise it may still be loading, with its start's deadline.
                 self._vigil.watch(name, child.recipe.watchdog, grace_s=ADOPTION_GRACE_S)
 

@@ -65,11 +65,18 @@ class DrainOrder(Note, frozen=True):
 
 
 class Promote(Note, frozen=True):
-    """Supervisor, to a standby: take the names and serve."""
+    """Supervisor, to a standby: go on as another node; take its actors' names and serve. The second
+    one counts for nothing."""
 
     run: int
     above: dict[str, int]
     """By actor name: the incarnation of the last life known to be over."""
+    node: str | None = None
+    """Who it is from now on; None: who it was."""
+    instance: int | None = None
+    """Of its actors; None: as in its specification."""
+    log: str | None = None
+    """Appended to; where its standard output and error go from now on. None: where they went."""
 
 
 Said = Hello | Prepared | Rehearsed | Beat | Failing | DrainOrder | Promote

@@ -86,6 +86,8 @@ class Node:
         self.directory = Directory()
         self.log = structlog.get_logger("actor").bind(node=name)
         self._cells: dict[str, Cell] = {}
+        self._rehearsed: list[Actor] = []
+        """Loaded, and without a name so far."""
         self._subscriptions: list[Subscription] = []
         self._monitors: dict[Address, set[str]] = {}
         self._watchers: dict[str, set[str]] = {}
@@ -126,12 +128,16 @@ class Node:
     async def rehearse(self, item: Hosted) -> Actor:
         """Let an actor do its `starting` without a name: an understudy, for `take_over` later."""
         actor = self._construct(item)
+        self._rehearsed.append(actor)
         await actor.starting()
         return actor
 
     async def take_over(self, actor: Actor, item: Hosted) -> None:
-        """Give a rehearsed actor its name; return when it is ready. Raises NameTaken."""
+        """Give a rehearsed actor the name that `item` says; return when it is ready. Raises
+        NameTaken."""
+        actor.instance = item.instance
         cell = await self._claim(actor, item)
+        self._rehearsed.remove(actor)
         cell.start()
         await self._announce(cell, State.READY)
 
@@ -188,6 +194,12 @@ class Node:
             except Exception:
                 # One actor that cannot give back what it holds must not keep the others from it.
                 self.log.exception("stopping_failed", actor=cell.entry.name)
+        for actor in reversed(self._rehearsed):
+            await actor.cancel_tasks()
+            try:
+                await actor.stopping()
+            except Exception:
+                self.log.exception("stopping_failed", actor=actor.role)
         await asyncio.gather(*self._writes, return_exceptions=True)
         if self._expiry is not None:
             self._expiry.cancel()
@@ -204,6 +216,11 @@ class Node:
             self._failure.set_exception(ActorFailed(actor.address.name, error))
             # Seen already: a node that fails while it starts has nobody in `wait` yet.
             self._failure.exception()
+
+    def rename(self, name: str) -> None:
+        """Go on as another node of the namespace; those it hosts from now on are that one's."""
+        self.name = name
+        self.log = structlog.get_logger("actor").bind(node=name)
 
     @property
     def cells(self) -> list[Cell]:

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -119,6 +120,7 @@ class Process:
         self._drain = asyncio.Event()
         self._ready = False
         self._rehearsed = False
+        self._name = spec.name
         self._run = spec.run
         self._promotion: asyncio.Future[Promote] = asyncio.Future()
         self._link: Link | None = None
@@ -155,7 +157,9 @@ class Process:
         drain = asyncio.create_task(self._drain.wait(), name="drain")
         waiting = [stop, starting, drain]
         try:
-            await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+            # An understudy has nothing in hand that it could finish.
+            leave = [stop, drain] if self._spec.standby else [stop]
+            await asyncio.wait([starting, *leave], return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 return 0
             await starting
@@ -180,10 +184,31 @@ class Process:
         actors = [await self._node.rehearse(item) for item in hosted]
         self._rehearsed = True
         self._report_ready()
-        promotion = await self._promotion
+        failing = asyncio.create_task(self._node.wait(), name="wait")
+        try:
+            waiting: list[asyncio.Future[Any]] = [self._promotion, failing]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                await failing
+        finally:
+            await tasks.end(failing)
+        promotion = self._promotion.result()
         for actor, item in zip(actors, hosted, strict=True):
-            above = promotion.above.get(f"{item.role}/{item.instance}", 0)
-            await self._node.take_over(actor, msgspec.structs.replace(item, above=above))
+            instance = item.instance if promotion.instance is None else promotion.instance
+            above = promotion.above.get(f"{item.role}/{instance}", 0)
+            part = msgspec.structs.replace(item, instance=instance, above=above)
+            await self._node.take_over(actor, part)
+
+    def _promote(self, promotion: Promote) -> None:
+        self._run = promotion.run
+        if promotion.log is not None:
+            logs.redirect(Path(promotion.log))
+        if promotion.node is not None:
+            self._name = promotion.node
+            self._node.rename(promotion.node)
+            name_this_process(promotion.node)
+            logs.configure(level=self._spec.log_level, node=promotion.node)
+        self._promotion.set_result(promotion)
 
     def _give_up(self, code: int, error: BaseException) -> int:
         reason = str(error) or type(error).__name__
@@ -222,7 +247,7 @@ class Process:
 
     async def _converse(self, link: Link) -> None:
         pid = os.getpid()
-        link.say(Hello(self._spec.name, pid, process_started(pid), self._run))
+        link.say(Hello(self._name, pid, process_started(pid), self._run))
         self._link = link
         self._report_ready()
         beating = asyncio.create_task(self._beat(link), name="heartbeat")
@@ -239,9 +264,8 @@ class Process:
                 match note:
                     case DrainOrder():
                         self._drain.set()
-                    case Promote(run=run) if not self._promotion.done():
-                        self._run = run
-                        self._promotion.set_result(note)
+                    case Promote() if self._spec.standby and not self._promotion.done():
+                        self._promote(note)
                     case _:
                         log.warning("link_note_ignored", note=type(note).__name__)
         finally:

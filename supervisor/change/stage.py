@@ -164,9 +164,11 @@ def recipe(spec: ChildSpec) -> Recipe:
 
 
 def roles(spec: ChildSpec) -> frozenset[str]:
-    """The roles a process plays; a server plays none."""
+    """The roles a process plays; a server plays none, and neither does an understudy."""
     node = recipe(spec).node
-    return frozenset() if node is None else frozenset(actor.role for actor in node.actors)
+    if node is None or node.standby:
+        return frozenset()
+    return frozenset(actor.role for actor in node.actors)
 
 
 def same_process(one: ChildSpec, other: ChildSpec) -> bool:

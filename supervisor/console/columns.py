@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from supervisor.console.status import COLOURS
+from supervisor.console.status import COLOURS, shown_state
 from supervisor.console.text import Span, shown_number, shown_size
 from supervisor.overview import REQUESTS, TOKENS, ActorOverview, NodeOverview
 
@@ -44,7 +44,8 @@ def show_name(row: Row) -> Span:
 def _state(row: Row) -> Span:
     if row.node is None:
         return ("", "")
-    return (COLOURS.get(row.node.state, "bold"), row.node.state)
+    state = shown_state(row.node.state, standby=row.node.standby)
+    return (COLOURS.get(state, "bold"), state)
 
 
 def _restarts(row: Row) -> Span:

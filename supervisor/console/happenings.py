@@ -7,6 +7,7 @@ import time
 from supervisor import events
 from supervisor.console.paint import shown_duration
 from supervisor.console.text import Line, printable
+from supervisor.ids import is_understudy
 
 _NAME_WIDTH = 14
 _BY_SUPERVISOR = "supervisor"
@@ -29,10 +30,10 @@ def _told(event: events.Event) -> tuple[str, str, str]:
             return child, "", f"starting, pid {pid}"
         case events.ChildAdopted(id=child, pid=pid):
             return child, "", f"taken over, pid {pid}"
-        case events.ChildReady(id=child, down_s=None, took_s=took_s):
-            return child, "green", f"ready, {shown_duration(took_s)} after its start"
-        case events.ChildReady(id=child, down_s=float(down_s)):
-            return child, "green", f"ready again, was down for {shown_duration(down_s)}"
+        case events.ChildPromoted(id=child, understudy=understudy, pid=pid):
+            return child, "cyan", f"{understudy} steps in, pid {pid}"
+        case events.ChildReady(id=child):
+            return child, *_told_ready(event)
         case events.ChildEnded(id=child, expected=True):
             return child, "", "stopped"
         case events.ChildEnded(id=child, reason=reason):
@@ -43,6 +44,14 @@ def _told(event: events.Event) -> tuple[str, str, str]:
             return child, "red", f"given up: {reason}"
         case _:
             return _BY_SUPERVISOR, *_told_of_all(event)
+
+
+def _told_ready(event: events.ChildReady) -> tuple[str, str]:
+    if is_understudy(event.id):
+        return "cyan", f"standing by, {shown_duration(event.took_s)} after its start"
+    if event.down_s is None:
+        return "green", f"ready, {shown_duration(event.took_s)} after its start"
+    return "green", f"ready again, was down for {shown_duration(event.down_s)}"
 
 
 def _told_of_all(event: events.Event) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import structlog
 
 from supervisor import events
 from supervisor.console.paint import Paint, shown_duration
+from supervisor.ids import is_understudy
 
 log = structlog.get_logger("supervisor")
 
@@ -53,10 +54,12 @@ class Terminal:
                 for line in last_words(event):
                     self._line(self._paint("red", line) if event.exit_code else line)
             case _:
-                self._changing(event)
+                self._rarer(event)
 
-    def _changing(self, event: events.Event) -> None:
+    def _rarer(self, event: events.Event) -> None:
         match event:
+            case events.ChildPromoted(id=child, understudy=understudy):
+                self._line(f"  {self._paint('cyan', '↑')} {child:<20} {understudy} steps in")
             case events.ChangeStarted(what=what, difference=difference):
                 for line in (what, *(f"  {line}" for line in difference)):
                     self._line(line)
@@ -90,7 +93,9 @@ class Terminal:
 
     def _ready(self, event: events.ChildReady) -> None:
         paint = self._paint
-        if event.down_s is not None:
+        if is_understudy(event.id):
+            said = "standing by"
+        elif event.down_s is not None:
             said = f"ready again after {shown_duration(event.down_s)}"
         elif not self._serving:
             said = f"ready {shown_duration(event.took_s):>12}"

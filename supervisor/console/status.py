@@ -11,6 +11,7 @@ from supervisor.overview import cpu_percent
 
 COLOURS = {
     "running": "green",
+    "standby": "cyan",
     "starting": "yellow",
     "draining": "yellow",
     "stopping": "yellow",
@@ -101,7 +102,7 @@ def _name(row: ChildRow) -> str:
 
 
 def _facts(row: ChildRow, percent: float | None, paint: Paint) -> str:
-    facts = [_state(row.state, paint)]
+    facts = [_state(shown_state(row.state, standby=row.standby), paint)]
     if row.pid is not None:
         facts.append(f"pid {row.pid}")
     if row.uptime_s is not None and not row.is_supervisor:
@@ -125,6 +126,11 @@ def _facts(row: ChildRow, percent: float | None, paint: Paint) -> str:
         ago = "" if row.ended_ago_s is None else f" {shown_duration(row.ended_ago_s)} ago"
         facts.append(paint("red" if row.state in _DOWN else "dim", f"last exit{ago}: {reason}"))
     return "  ".join(fact for fact in facts if fact)
+
+
+def shown_state(state: str, *, standby: bool) -> str:
+    """An understudy that is up does not serve, and must not look as if it did."""
+    return "standby" if standby and state == "running" else state
 
 
 def _state(state: str, paint: Paint) -> str:

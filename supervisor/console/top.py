@@ -98,6 +98,10 @@ def _head(seen: Overview, current: Status, now: float) -> list[Line]:
         ("red" if down else "green", f"{totals.running}/{totals.processes} up"),
         ("yellow" if totals.restarts else "dim", _counted(totals.restarts, "restart")),
     ]
+    if totals.understudies:
+        ready = totals.standing_by == totals.understudies
+        shown = f"{totals.standing_by}/{totals.understudies} standby"
+        facts.insert(4, ("cyan" if ready else "yellow", shown))
     if totals.cpu_percent is not None:
         facts.append(("", f"{totals.cpu_percent:.0f}% cpu"))
     facts.append(("", shown_size(totals.memory_bytes)))

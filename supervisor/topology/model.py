@@ -26,6 +26,8 @@ from supervisor.topology.places import Path as DocumentPath
 MAX_REPLICAS = 1024
 """Of one entry; a limit against slips such as `replicas: 80800`."""
 
+MAX_STANDBY = 64
+
 HEARTBEAT_EVERY_S = 0.25
 """How often a node says that it lives."""
 
@@ -131,6 +133,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     first_instance: Annotated[int, msgspec.Meta(ge=0)] = 0
     """The number of the first replica. Lets two entries share a role: `context/0` pinned to one
     GPU by the `env` of one entry, `context/1` to another by the next."""
+    standby: Annotated[int, msgspec.Meta(ge=0, le=MAX_STANDBY)] = 0
+    """Loaded understudies for the replicas: one takes the place of a replica that falls."""
     restart: Restart = Restart.PERMANENT
     significant: bool = False
     start_deadline_s: Seconds = msgspec.field(default=120.0, name="start_deadline")
@@ -203,6 +207,10 @@ class Node(Policy, frozen=True, kw_only=True, tag="node"):
                     for actor in self.actors
                 ),
             )
+
+    def understudies(self) -> range:
+        """Their numbers; none where there is nobody to stand in for."""
+        return range(self.standby if self.replicas else 0)
 
 
 class Supervisor(msgspec.Struct, frozen=True, kw_only=True, tag="supervisor"):

@@ -8,6 +8,7 @@ from supervisor.topology.collector import Collector
 from supervisor.topology.entries import Placed
 from supervisor.topology.model import AutoShutdown, Node, Restart, Supervision, Supervisor
 from supervisor.topology.places import Path, show_path
+from supervisor.topology.roles import BUILT_IN
 
 RESERVED_NAMES = frozenset({"nats", "etcd", "supervisor"})
 """Taken by the processes that the supervisor brings itself."""
@@ -18,10 +19,12 @@ def check_rules(collector: Collector, root: Supervision, children: list[Placed])
 
     - Names of nodes and supervisors are unique in the file and none is reserved.
     - No two actors have the same address.
+    - An understudy is only for what is restarted, and for what does nothing before it has its name.
     - A significant child, as in OTP, is not permanent and has a supervisor that shuts down with it.
     """
     _check_names(collector, children)
     _check_addresses(collector, children)
+    _check_understudies(collector, children)
     _check_significance(collector, root, children)
 
 
@@ -63,6 +66,20 @@ def _check_addresses(collector: Collector, children: list[Placed]) -> None:
                     )
                     break
             taken.setdefault(actor.role, []).append((numbers, actor.path))
+
+
+def _check_understudies(collector: Collector, children: list[Placed]) -> None:
+    for path, child, _ in _everything(children):
+        if not isinstance(child, Node) or not child.standby:
+            continue
+        where = (*path, "standby")
+        if child.restart is Restart.TEMPORARY:
+            message = "expected restart permanent or transient for an entry with understudies"
+            collector.add(where, f"{message}; found temporary")
+        if any(actor.class_path == BUILT_IN["ingress"] for actor in child.actors):
+            message = "expected no understudies for an ingress, which takes its port when it loads"
+            hint = "give it replicas and reuse_port"
+            collector.add(where, f"{message}; found {child.standby}: {hint}")
 
 
 def _check_significance(

@@ -13,6 +13,7 @@ SpecError
 ├── InvalidShutdown
 ├── InvalidDrain
 ├── InvalidDeadline
+├── InvalidAside
 ├── InvalidBackoff
 ├── InvalidMaxFailures
 ├── InvalidCount
@@ -105,6 +106,12 @@ class InvalidDeadline(SpecError):
     """Neither None nor a finite number above 0."""
 
     expected = "a start_deadline_s above 0, or None"
+
+
+class InvalidAside(SpecError):
+    """Neither true nor false."""
+
+    expected = "aside to be true or false"
 
 
 class InvalidBackoff(SpecError):

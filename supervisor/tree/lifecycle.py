@@ -25,6 +25,7 @@ from supervisor.tree.nodes import (
     Supervisor,
     Ticket,
     Worker,
+    aside,
     keeps_spec,
     respec,
     stable,
@@ -187,13 +188,14 @@ class Lifecycle:
         node.window = RestartWindow()
         node.end, node.exit_code, node.forced, node.finale = SHUTDOWN, 0, False, None
         self._populate(node)
-        node.to_start = deque(node.children.values())
+        node.to_start = deque(_in_plan(node))
         self.wake(node)
 
     def mend(self, node: Node) -> None:
         """Begin a new run outside the plan of the node's supervisor."""
         assert node.parent is not None, "the root is started by Boot alone"
-        node.parent.mending.add(node.id)
+        if not aside(node):
+            node.parent.mending.add(node.id)
         self.start(node)
 
     def up(self, node: Node, info: object = None) -> None:
@@ -278,7 +280,7 @@ class Lifecycle:
         self._to(sup, State.STOPPING)
         self._clear_plan(sup)
         sup.mending.clear()
-        for child in sup.children.values():
+        for child in _in_plan(sup):
             if child.live:
                 self._doom(child)
                 sup.to_stop.append(child)
@@ -350,10 +352,17 @@ class Lifecycle:
         while sup.to_start and (dynamic or not sup.busy):
             node = sup.to_start.popleft()
             if node.due:
-                sup.busy.add(node.id)
-                self.start(node)
+                self._start_in_turn(node, sup)
         if sup.state is State.STARTING and not sup.busy:
             self.up(sup)
+
+    def _start_in_turn(self, node: Node, sup: Supervisor) -> None:
+        if not aside(node):
+            sup.busy.add(node.id)
+        elif node.origin is Origin.INITIAL:
+            # Nobody's start depends on it: if it fails, it is tried again.
+            node.origin = Origin.AUTOMATIC
+        self.start(node)
 
     def _finish(self, sup: Supervisor) -> None:
         """The last child is down."""
@@ -373,7 +382,7 @@ class Lifecycle:
 
         A group restart that is still going on becomes part of this one.
         """
-        affected = list(sup.children.values())
+        affected = [node for node in sup.children.values() if not aside(node)]
         if sup.spec.strategy == Strategy.REST_FOR_ONE:
             first = next(
                 index
@@ -399,6 +408,9 @@ class Lifecycle:
                 self._to(node, State.WAITING)
             if returns:
                 sup.to_start.append(node)
+        sup.to_start.extend(
+            node for node in sup.children.values() if aside(node) and node.state is State.WAITING
+        )
         self.wake(sup)
 
     # --- endings --------------------------------------------------------------------------------
@@ -516,7 +528,7 @@ class Lifecycle:
             if node.failures >= node.spec.max_failures:
                 self._give_up(node, reason)
                 return
-        elif not sup.window.admit(
+        elif not aside(node) and not sup.window.admit(
             self.now, intensity=sup.spec.intensity, period_s=sup.spec.period_s
         ):
             end = Reason(Kind.SHUTDOWN, MAX_INTENSITY, node.id, reason)
@@ -525,18 +537,36 @@ class Lifecycle:
             return
         node.restarts += 1
         delay = node.spec.backoff.delay(node.failures, self._random.random())
-        group = sup.spec.strategy in {Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE}
+        group = _in_group(node, sup)
         self._to(node, State.RESTARTING)
         if group:
             self._sweep(sup, node)
-        else:
+        elif not aside(node):
             sup.mending.add(node.id)
         if delay > 0 or not first_try:
-            self._set_timer(node, "retry", self.now + delay)
-            node.next_retry = self.now + delay
-            sup.gate = node if group else None
+            self._try_at(node, self.now + delay)
+            if group:
+                sup.gate = node
         elif not group:
             self.start(node)
+
+    def _try_at(self, node: Node, at: float) -> None:
+        self._set_timer(node, "retry", at)
+        node.next_retry = at
+
+    def hand_over(self, node: Worker) -> None:
+        """Its process has become another child's: fill the place again."""
+        assert node.parent is not None, "a process has a supervisor"
+        tickets, node.on_start = node.on_start, []
+        for ticket in tickets:
+            self.answer(ticket, Done(node.id))
+        self._settled(node)
+        node.failures = 0
+        node.origin = Origin.AUTOMATIC
+        self._to(node, State.RESTARTING)
+        if not aside(node):
+            node.parent.mending.add(node.id)
+        self._try_at(node, self.now + node.spec.backoff.first_s)
 
     def retry(self, node: Node) -> None:
         """The time for the next try has come."""
@@ -592,6 +622,17 @@ class Lifecycle:
             self.force(root)
         elif root.spec.shutdown_s is not None and root.timer is None:
             self._set_timer(root, "stop", self.now + root.spec.shutdown_s)
+
+
+def _in_group(node: Node, sup: Supervisor) -> bool:
+    """Whether its siblings are restarted with it."""
+    return not aside(node) and sup.spec.strategy in {Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE}
+
+
+def _in_plan(sup: Supervisor) -> list[Node]:
+    """The children in the order of a plan: those that stand aside are started last and stopped
+    first."""
+    return sorted(sup.children.values(), key=aside)
 
 
 def _exit_code(reason: Reason | None) -> int:

@@ -14,11 +14,13 @@ from supervisor.tree.protocol import (
     Event,
     Exited,
     Ignored,
+    Promoted,
     Ready,
     Shutdown,
     State,
     Timer,
 )
+from supervisor.tree.reason import SHUTDOWN
 from supervisor.tree.spec import Spec, SupervisorSpec
 from supervisor.tree.validate import check
 
@@ -57,7 +59,7 @@ class Tree:
         life = self._life
         life.now = now
         match event:
-            case Exited() | Ready() | Ignored() | Drained():
+            case Exited() | Ready() | Ignored() | Drained() | Promoted():
                 worker = life.nodes.get(event.id)
                 # A run that is over, or was never started, has nothing more to say.
                 if isinstance(worker, Worker) and worker.live and worker.run == event.run:
@@ -77,11 +79,15 @@ class Tree:
         actions, life.actions = life.actions, []
         return actions
 
-    def _hear(self, worker: Worker, event: Exited | Ready | Ignored | Drained) -> None:
+    def _hear(self, worker: Worker, event: Exited | Ready | Ignored | Drained | Promoted) -> None:
         life = self._life
         match event, worker.state:
             case Exited(), _:
                 life.over(worker, event.reason)
+            case Promoted(), State.STARTING | State.RUNNING if worker.purpose is None:
+                life.hand_over(worker)
+            case Promoted(), _:
+                life.over(worker, SHUTDOWN)
             case Ready(), State.STARTING if worker.purpose is None:
                 life.up(worker, event.info)
             case Ignored(), State.STARTING:

@@ -144,6 +144,11 @@ class Supervisor(_Common):
 Node = Worker | Supervisor
 
 
+def aside(node: Node) -> bool:
+    """Whether the node is outside its siblings' order."""
+    return isinstance(node, Worker) and node.spec.aside
+
+
 def keeps_spec(node: Node) -> bool:
     """Whether the node stays in the tree when it is down."""
     dynamic = node.parent is not None and node.parent.spec.dynamic

@@ -1,8 +1,8 @@
 """What goes into the tree and what comes out: events, commands, actions.
 
 Whoever executes the actions owes the tree two things: every `Start` is answered by exactly one
-`Exited` of that run, sooner or later; and every `SetTimer` by one `Timer` at or after its time,
-unless cancelled. Everything else may be late, repeated or lost.
+`Exited` or `Promoted` of that run, sooner or later; and every `SetTimer` by one `Timer` at or
+after its time, unless cancelled. Everything else may be late, repeated or lost.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ class Exited(msgspec.Struct, frozen=True, tag=True):
     id: str
     run: int
     reason: Reason
+
+
+class Promoted(msgspec.Struct, frozen=True, tag=True):
+    """The process of a run lives on as another child's. The run is over, and nobody is to blame: a
+    child that was up, or on its way, has its place filled again after `backoff.first_s`."""
+
+    id: str
+    run: int
 
 
 class Timer(msgspec.Struct, frozen=True, tag=True):
@@ -141,7 +149,7 @@ class Reconfigure(msgspec.Struct, frozen=True, tag=True):
 
 
 Command = StartChild | TerminateChild | RestartChild | DeleteChild | Scale | Reconfigure
-Event = Boot | Shutdown | Ready | Ignored | Drained | Exited | Timer | Command
+Event = Boot | Shutdown | Ready | Ignored | Drained | Exited | Promoted | Timer | Command
 
 
 # --- results of commands --------------------------------------------------------------------------

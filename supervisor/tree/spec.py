@@ -93,6 +93,9 @@ class ChildSpec(msgspec.Struct, frozen=True, tag="child", forbid_unknown_fields=
     """After so many failures in a row the child is given up and its siblings live on. Such a
     child does not count against its supervisor's intensity. None: as in OTP, only the intensity
     limits restarts."""
+    aside: bool = False
+    """Outside its siblings' order: started when they are up, waited for by nobody, stopped before
+    them; left alone by their restarts and cause of none; its failures count against nobody."""
     data: Any = None
     """How to start it; for whoever executes the actions, never read here."""
 

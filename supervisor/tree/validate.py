@@ -90,6 +90,8 @@ def _check_dynamic(spec: SupervisorSpec) -> None:
         raise errors.InvalidCount(spec.id, spec.count)
     _check_common(spec.template, spec.auto_shutdown)
     _check_worker(spec.template)
+    if spec.template.aside:
+        raise errors.BadCombination(spec.id, "a template cannot stand aside: there is no order")
 
 
 def _check_common(spec: Spec, auto_shutdown: AutoShutdown) -> None:
@@ -120,6 +122,10 @@ def _check_worker(spec: ChildSpec) -> None:
     deadline = spec.start_deadline_s
     if deadline is not None and (not _number(deadline) or deadline == 0):
         raise errors.InvalidDeadline(spec.id, deadline)
+    if not isinstance(spec.aside, bool):
+        raise errors.InvalidAside(spec.id, spec.aside)
+    if spec.aside and spec.significant:
+        raise errors.BadCombination(spec.id, "a child that stands aside cannot be significant")
 
 
 def _check_backoff(spec_id: str, backoff: object) -> None:

@@ -31,6 +31,10 @@ class WhoAreYou(Message, frozen=True):
     pass
 
 
+class Fall(Message, frozen=True):
+    """Fail."""
+
+
 class FaultyOptions(msgspec.Struct, frozen=True):
     fifo: str = ""
     """Opened for reading in `starting`, which therefore lasts until somebody writes."""
@@ -58,6 +62,10 @@ class Faulty(Actor):
     @handler
     def stand(self, message: Stand) -> None:
         self.busy, self.patience = True, message.patience_s
+
+    @handler
+    def fall(self, message: Fall) -> None:
+        raise RuntimeError("fell")
 
     @handler
     def who(self, message: WhoAreYou) -> int:

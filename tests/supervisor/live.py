@@ -115,6 +115,15 @@ class Live:
         assert pid is not None, f"{name} does not run"
         return pid
 
+    def told_pid(self, name: str) -> int:
+        """The same by the journal, as far as it was waited for; no command has to be run for it."""
+        pid: int = next(
+            line["pid"]
+            for line in reversed(self.journal)
+            if line.get("child") == name and "pid" in line
+        )
+        return pid
+
     def kill(self, name: str) -> None:
         """SIGKILL for a child; what the journal said before is gone past."""
         pid = self.pid(name)

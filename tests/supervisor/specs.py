@@ -55,7 +55,7 @@ def _supervisor(
         period_s=draw(st.sampled_from([1.0, 5.0])),
         auto_shutdown=mode,
         children=tuple(children),
-        template=worker(draw, f"w{number}", mode, ours=ours) if dynamic else None,
+        template=worker(draw, f"w{number}", mode, ours=ours, ordered=True) if dynamic else None,
         count=draw(st.integers(0, 3)) if dynamic else 0,
         restart=restart,
         significant=significant,
@@ -64,8 +64,10 @@ def _supervisor(
     )
 
 
-def worker(draw: Draw, name: str, above: AutoShutdown, *, ours: bool) -> ChildSpec:
-    """A child for a supervisor with this auto_shutdown."""
+def worker(
+    draw: Draw, name: str, above: AutoShutdown, *, ours: bool, ordered: bool = False
+) -> ChildSpec:
+    """A child for a supervisor with this auto_shutdown; `ordered`: it must not stand aside."""
     restart, significant = _lasting(draw, above)
     if not ours:
         return ChildSpec(name, restart, significant=significant, backoff=AT_ONCE)
@@ -79,6 +81,7 @@ def worker(draw: Draw, name: str, above: AutoShutdown, *, ours: bool) -> ChildSp
         start_deadline_s=draw(st.sampled_from([None, 1.0])),
         backoff=draw(st.sampled_from([AT_ONCE, Backoff(initial_s=1, max_s=4), Backoff(first_s=1)])),
         max_failures=draw(st.sampled_from([None, 1, 3])),
+        aside=not ordered and not significant and draw(st.booleans()),
     )
 
 

@@ -32,6 +32,7 @@ from supervisor.tree import (
     Ignored,
     Kill,
     Kind,
+    Promoted,
     Ready,
     Reason,
     Refusal,
@@ -82,6 +83,7 @@ def child(
     start_deadline_s: float | None = None,
     backoff: Backoff = AT_ONCE,
     max_failures: int | None = None,
+    aside: bool = False,
 ) -> ChildSpec:
     """A child that is restarted without delay, as in OTP."""
     return ChildSpec(
@@ -94,6 +96,7 @@ def child(
         start_deadline_s=start_deadline_s,
         backoff=backoff,
         max_failures=max_failures,
+        aside=aside,
     )
 
 
@@ -134,7 +137,7 @@ class Stage:
         self.broken = True
         while self._inbox:
             event = self._inbox.popleft()
-            if isinstance(event, Exited):
+            if isinstance(event, Exited | Promoted):
                 if self.live.get(event.id) != event.run:
                     continue
                 del self.live[event.id]
@@ -151,6 +154,10 @@ class Stage:
     def die(self, name: str, reason: Reason = BOOM) -> list[Action]:
         """Let a child end by itself."""
         return self.send(Exited(name, self.live[name], reason))
+
+    def promote(self, name: str) -> list[Action]:
+        """Let a child's process become another child's."""
+        return self.send(Promoted(name, self.live[name]))
 
     def ready(self, name: str) -> list[Action]:
         """Let a child that was left hanging be ready."""

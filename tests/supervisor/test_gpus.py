@@ -110,3 +110,17 @@ def test_whoever_was_taken_over_keeps_its_devices_and_no_other_gets_them() -> No
     assert books.grant("new/0", 2) == ("a", "c")
     books.free("old/0")
     assert books.grant("old/0", 1) == ("b",)
+
+
+def test_what_an_understudy_holds_goes_with_its_process_to_whom_it_stands_in_for() -> None:
+    gpus = Gpus(("0", "1", "2"))
+    gpus.grant("g/0", 1)
+    gpus.grant("g/standby/0", 1)
+    gpus.free("g/0")
+
+    gpus.hand_over("g/standby/0", "g/0")
+
+    assert gpus.of("g/0") == ("1",)
+    assert gpus.of("g/standby/0") == ()
+    # One that nobody has ever had, so that the one that fell may still get its own again.
+    assert gpus.grant("g/standby/0", 1) == ("2",)

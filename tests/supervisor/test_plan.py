@@ -9,7 +9,7 @@ import pytest
 from supervisor.layout import Layout
 from supervisor.plan import Plan, make_plan
 from supervisor.plane import GUARD, PLANE
-from supervisor.recipe import Recipe, identities
+from supervisor.recipe import Recipe, identities, leaves, part
 from supervisor.runstate import RunningChild, RunState, this_process
 from supervisor.topology.reader import read_text
 from supervisor.tree import ChildSpec, Strategy, SupervisorSpec, check
@@ -248,3 +248,37 @@ def test_the_guard_waits_for_the_slowest_node(tmp_path: Path) -> None:
 
     assert isinstance(plane, SupervisorSpec)
     assert recipe_of(plane.children[0]).argv[-2:] == ("60", "12")
+
+
+def test_an_entry_with_standby_has_understudies_beside_its_replicas(tmp_path: Path) -> None:
+    text = TOPOLOGY.replace("    replicas: 2\n", "    replicas: 2\n    standby: 2\n")
+    root = plan_of(tmp_path, text).tree
+
+    check(root)
+    ids = [child.id for child in root.children]
+    assert ids == [
+        *(PLANE, "worker/4", "worker/5", "worker/standby/0", "worker/standby/1", "team"),
+    ]
+    principal, understudy = node_of(root.children[1]), node_of(root.children[4])
+    assert (principal.aside, understudy.aside) == (False, True)
+    assert (understudy.drain_s, understudy.max_failures) == (None, None)
+    assert recipe_of(understudy).node is not None
+    assert recipe_of(understudy).argv[-1].endswith("worker.standby.1.json")
+
+
+def test_an_understudy_is_the_part_of_its_entrys_replicas_and_of_nobody_else(
+    tmp_path: Path,
+) -> None:
+    text = TOPOLOGY.replace("    replicas: 2\n", "    replicas: 2\n    standby: 1\n")
+    before = leaves_by_id(plan_of(tmp_path, text))
+    after = leaves_by_id(plan_of(tmp_path, text.replace("size: 3", "size: 4")))
+
+    assert {part(before[name]) for name in ("worker/4", "worker/5", "worker/standby/0")} == {
+        part(before["worker/4"])
+    }
+    assert part(before["worker/4"]) not in {part(before["pair/0"]), part(after["worker/4"]), ""}
+    assert part(before["supervisor/guard"]) == ""
+
+
+def leaves_by_id(plan: Plan) -> dict[str, Recipe]:
+    return dict(leaves(plan.tree))

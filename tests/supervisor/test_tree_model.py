@@ -222,6 +222,11 @@ class Chaos(RuleBasedStateMachine):
         assume(self.stage.live)
         self.stage.die(data.draw(st.sampled_from(sorted(self.stage.live))), reason)
 
+    @rule(data=st.data())
+    def a_child_is_promoted(self, data: st.DataObject) -> None:
+        assume(self.stage.live)
+        self.stage.promote(data.draw(st.sampled_from(sorted(self.stage.live))))
+
     @rule(data=st.data(), late=st.booleans())
     def a_child_speaks(self, data: st.DataObject, late: bool) -> None:
         name = self._draw_id(data)

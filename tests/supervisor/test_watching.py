@@ -56,19 +56,19 @@ async def a_node_beside(live: Live, name: str = "faulty/0") -> AsyncIterator[Nod
         await node.stop()
 
 
-def tell(live: Live, message: Message) -> None:
+def tell(live: Live, message: Message, to: Address = FAULTY) -> None:
     async def send() -> None:
         async with a_node_beside(live) as node:
-            node.tell(FAULTY, message)
+            node.tell(to, message)
             await node.transport.flush(DEADLINE_S)
 
     asyncio.run(send())
 
 
-def ask_pid(live: Live) -> int:
+def ask_pid(live: Live, of: Address = FAULTY) -> int:
     async def send() -> int:
         async with a_node_beside(live) as node:
-            return await node.ask(FAULTY, WhoAreYou(), reply=int, timeout_s=DEADLINE_S)
+            return await node.ask(of, WhoAreYou(), reply=int, timeout_s=DEADLINE_S)
 
     return asyncio.run(send())
 

@@ -53,6 +53,8 @@ class Question(Message, frozen=True):
 class Player(Actor):
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fails: bool = False
+        breaks: bool = False
+        told: str = ""
 
     def meta(self):
         return {"plays": "hamlet"}
@@ -63,6 +65,15 @@ class Player(Actor):
     async def starting(self):
         if self.options.fails:
             raise RuntimeError("forgot the lines")
+        if self.options.breaks:
+            self.spawn(self.collapse(), name="collapse")
+
+    async def collapse(self):
+        raise RuntimeError("collapsed in the wings")
+
+    async def stopping(self):
+        if self.options.told:
+            open(self.options.told, "w").write("stopped")
 
     @handler
     async def answer(self, question: Question) -> None:
@@ -343,6 +354,78 @@ async def test_a_standby_waits_without_a_name_and_takes_it_over_when_promoted(
         assert prepared.incarnations["player/0"] > incarnation
         await first.close()
         await second.close()
+
+
+async def test_a_standby_goes_on_as_whom_it_is_told_to_be(plane: Plane, tmp_path: Path) -> None:
+    log = tmp_path / "principal.log"
+    async with theatre(plane, tmp_path) as house:
+        process = await house.start(house.spec(standby=True, run=100, name="player/standby/0"))
+        link = await house.supervisor.links.get()
+        await hear(link, Rehearsed)
+
+        link.say(Promote(run=4, above={}, node="player/7", instance=7, log=str(log)))
+
+        assert (await hear(link, Prepared)).incarnations.keys() == {"player/7"}
+        assert _comm(process.pid) == "player/7"
+        link.say(Promote(run=5, above={}, node="player/8", instance=8))  # too late
+        await link.close()
+        again = await house.supervisor.links.get()
+        hello = await hear(again, Hello)
+        assert (hello.node, hello.run) == ("player/7", 4)
+        assert "link_note_ignored" in log.read_text(encoding="utf-8")
+        assert '"node": "player/7"' in log.read_text(encoding="utf-8")
+        await again.close()
+
+
+async def test_a_standby_that_is_promoted_while_it_loads_takes_the_name_when_it_has(
+    plane: Plane, tmp_path: Path
+) -> None:
+    async with theatre(plane, tmp_path) as house:
+        await house.start(house.spec(standby=True))
+        link = await house.supervisor.links.get()
+        link.say(Promote(run=4, above={}))
+
+        assert (await hear(link, Prepared)).incarnations.keys() == {"player/0"}
+        await link.close()
+
+
+@pytest.mark.parametrize("how", ["drained", "terminated"])
+async def test_a_standby_that_is_told_to_leave_gives_back_what_it_has_loaded(
+    plane: Plane, tmp_path: Path, how: str
+) -> None:
+    told = tmp_path / "told"
+    async with theatre(plane, tmp_path) as house:
+        options = msgspec.json.encode({"told": str(told)})
+        process = await house.start(house.spec(options, standby=True))
+        link = await house.supervisor.links.get()
+        await hear(link, Rehearsed)
+
+        if how == "drained":
+            link.say(DrainOrder())
+        else:
+            process.send_signal(signal.SIGTERM)
+
+        code, _ = await ended(process)
+        assert code == 0
+        assert told.read_text(encoding="ascii") == "stopped"
+        await link.close()
+
+
+async def test_a_standby_whose_actor_fails_ends_though_it_is_nobody_yet(
+    plane: Plane, tmp_path: Path
+) -> None:
+    async with theatre(plane, tmp_path) as house:
+        process = await house.start(house.spec(b'{"breaks": true}', standby=True))
+        link = await house.supervisor.links.get()
+
+        assert "collapsed in the wings" in (await hear(link, Failing)).reason
+        code, _ = await ended(process)
+        assert code == EXIT_FAILED
+        await link.close()
+
+
+def _comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
 
 
 async def _kill_and_learn_life(house: Theatre, process: Process) -> int:

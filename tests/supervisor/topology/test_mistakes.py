@@ -29,7 +29,7 @@ def child(keys: str) -> str:
         ("just text", "x.yaml:1:1: expected a mapping; found 'just text'"),
         (child("restart: permanant"), "x.yaml:2:29: children[0].restart: expected one of permanent, transient, temporary; found 'permanant' (did you mean 'permanent'?)"),
         (child("restart: 5"), "x.yaml:2:29: children[0].restart: expected one of permanent, transient, temporary; found 5"),
-        (child("replica: 2"), "x.yaml:2:20: children[0].replica: unknown key 'replica'; expected one of replicas, first_instance, restart, significant, start_deadline, drain, shutdown, backoff, fork, watchdog, max_failures, surge, nice, cpus, memory, gpus, open_files, env, cwd, actor, name, role, options (did you mean 'replicas'?)"),
+        (child("replica: 2"), "x.yaml:2:20: children[0].replica: unknown key 'replica'; expected one of replicas, first_instance, standby, restart, significant, start_deadline, drain, shutdown, backoff, fork, watchdog, max_failures, surge, nice, cpus, memory, gpus, open_files, env, cwd, actor, name, role, options (did you mean 'replicas'?)"),
         (child("replicas: two"), "x.yaml:2:30: children[0].replicas: expected an integer; found 'two'"),
         (child("replicas: -1"), "x.yaml:2:30: children[0].replicas: expected an integer >= 0; found -1"),
         (child("replicas: true"), "x.yaml:2:30: children[0].replicas: expected an integer; found true"),

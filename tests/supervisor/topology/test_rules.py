@@ -76,3 +76,27 @@ def test_significance_needs_a_child_that_may_end_and_a_supervisor_that_minds(
     told = mistakes(text)
     assert len(told) == len(fragments)
     assert all(fragment in line for fragment, line in zip(fragments, told, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        (
+            "{actor: router, restart: temporary, standby: 1}",
+            "expected restart permanent or transient for an entry with understudies; found temporary",
+        ),
+        (
+            "{actor: ingress, standby: 2}",
+            "expected no understudies for an ingress, which takes its port when it loads; found 2: give it replicas and reuse_port",
+        ),
+    ],
+)
+def test_understudies_are_refused_where_they_could_not_step_in(entry: str, wrong: str) -> None:
+    [found] = mistakes(f"children: [{entry}]")
+
+    assert "children[0].standby: " in found
+    assert found.endswith(wrong)
+
+
+def test_understudies_are_fine_elsewhere() -> None:
+    assert mistakes("children: [{actor: context, standby: 2, restart: transient}]") == []
