@@ -83,6 +83,10 @@ class Fleet:
             del self._workers[address.name]
             self._index()
 
+    def find(self, name: str) -> Worker | None:
+        """The worker of that name, in whatever state."""
+        return self._workers.get(name)
+
     def knows(self, address: Address) -> bool:
         """Whether the address is a worker's."""
         return address.name in self._workers

@@ -8,7 +8,8 @@ from actors.messages.assign import Assigned, Rejected
 from actors.messages.key import RequestKey
 from actors.messages.route import Route
 from actors.messages.sampling import Sampling
-from actors.router.actor import Router, RouterOptions
+from actors.router.actor import Router
+from actors.router.options import RouterOptions
 from actors.runtime.node import Hosted
 from actors.worker.actor import AggregatedWorker, ContextWorker, GenerationWorker
 from tests.service import MODEL, Probe, Service, empty, eventually
@@ -29,11 +30,22 @@ async def start(service: Service, **options: Any) -> tuple[Router, Probe]:
     return service.actor(Router, "router/0"), await service.start_probe("ingress")
 
 
+async def synced(router: Router, workers: int) -> None:
+    """Wait until the router has so many workers' inventories."""
+
+    def done() -> bool:
+        gauges = router.gauges()
+        return gauges["workers"] == workers and gauges["unsynced_workers"] == 0
+
+    await eventually(done)
+
+
 async def test_the_ingress_learns_of_both_workers_and_the_context_worker_of_its_work() -> None:
     async with empty() as service:
         await service.start_worker(ContextWorker, "context")
         await service.start_worker(GenerationWorker, "generation")
         router, ingress = await start(service)
+        await synced(router, 2)
         sent: list[str] = []
 
         def note(subject: str, _frame: bytes) -> list[float]:
@@ -166,7 +178,7 @@ async def test_a_successor_is_chosen_once_it_is_ready() -> None:
 
 
 async def test_each_strategy_spreads_requests_over_the_workers() -> None:
-    for strategy in ("round_robin", "random"):
+    for strategy in ("kv", "round_robin", "random", "least_loaded", "power_of_two"):
         async with empty() as service:
             for instance in range(2):
                 await service.start_worker(AggregatedWorker, "aggregated", instance)
