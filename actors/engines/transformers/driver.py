@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,12 +17,16 @@ from actors.engines.base import EngineFailed
 from actors.engines.transformers.commands import Command, Ended, Failed, Report
 from actors.engines.transformers.options import TransformersOptions
 
+if TYPE_CHECKING:
+    from actors.engines.transformers.parallel.team import Team
+
 _log = structlog.get_logger(__name__)
 
 
 class Driver:
     """Runs one engine. `run` is the body of its thread; everything else is called from there,
-    but for `inbox`, `idle`, `progress` and `patience_s`."""
+    but for `inbox`, `idle`, `progress`,
+    `patience_s` and `lost`."""
 
     def __init__(
         self,
@@ -34,16 +39,25 @@ class Driver:
         """For the step that is being computed."""
         self.idle = True
         """Nothing can be computed until something comes in."""
+        self.lost = False
+        """Another rank of the engine has gone; the thread may never return from the step it is
+        in."""
         self._options = options
         self._report = report
 
     def run(self) -> None:
+        # The imports are here, so that a process that only validates options never loads torch.
         try:
-            # Here, so that a process that only validates options never imports torch.
-            from actors.engines.transformers.model import load  # noqa: PLC0415
-            from actors.engines.transformers.steps import Steps  # noqa: PLC0415
+            if self._options.tensor_parallel_size == 1:
+                self._serve(None)
+                return
+            from actors.engines.transformers.parallel.team import Team  # noqa: PLC0415
 
-            Steps(self, self._options, load(self._options), self._report).serve()
+            team = Team(self._options, self._lose)
+            try:
+                self._serve(team)
+            finally:
+                team.close()
         except EngineFailed as error:
             self._report(Failed(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever broke, the worker must learn of it
@@ -52,3 +66,15 @@ class Driver:
         finally:
             self.idle = True
             self._report(Ended())
+
+    def _serve(self, team: Team | None) -> None:
+        from actors.engines.transformers.model import load  # noqa: PLC0415
+        from actors.engines.transformers.steps import Steps  # noqa: PLC0415
+
+        Steps(self, self._options, load(self._options, team), self._report).serve()
+
+    def _lose(self, reason: str) -> None:
+        """Called in a thread of the team's."""
+        self.lost = True
+        self._report(Failed(reason))
+        self._report(Ended())

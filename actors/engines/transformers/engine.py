@@ -143,8 +143,9 @@ class TransformersEngine(Engine):
         self._driver.inbox.put(Stop())
         while not self._ended:
             await self._change()
-        # The thread has said its last word; this returns at once.
-        self._thread.join()
+        if not self._driver.lost:
+            # The thread has said its last word; this returns at once.
+            self._thread.join()
 
     def _forget(self, request_id: int) -> None:
         self._live.discard(request_id)

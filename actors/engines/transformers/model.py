@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -14,35 +15,89 @@ from transformers.utils.logging import disable_progress_bar
 from actors.engines.base import EngineFailed
 from actors.engines.transformers import attention
 from actors.engines.transformers.options import TransformersOptions
+from actors.engines.transformers.parallel.split import split
+from actors.engines.transformers.parallel.team import LeadingRunner, Team, summed
+from actors.engines.transformers.parallel.world import local_rank
 from actors.engines.transformers.pool import allocate, block_bytes
 from actors.engines.transformers.runner import Runner
 from actors.engines.transformers.work import Work
-from actors.kv.transfer import BlockMemory, Geometry
+from actors.kv.transfer import BlockMemory, Geometry, Part
 from actors.text.model_files import TokenizerNotFound, read_model_files
 
 _PROBE_TOKENS = 24
 
 
 class Loaded(NamedTuple):
-    """A model that was shown to work on its pool."""
+    """A model, or one rank's share of it, on its pool."""
 
     runner: Runner
     memory: BlockMemory
     geometry: Geometry
+    """Of the whole model."""
     blocks: int
     max_context_tokens: int
     vocabulary: int
     eos_token_ids: tuple[int, ...]
     tokenizer: Path | None
     """The tokenizer.json that grammars are followed with."""
+    part: Part
+    team: Team | None
+    """The other ranks, of an engine over several."""
 
 
-def load(options: TransformersOptions) -> Loaded:
-    """Load the model and allocate its pool. Raises EngineFailed with what is wrong."""
+def load(options: TransformersOptions, team: Team | None = None) -> Loaded:
+    """Load the model and allocate its pool, and show that they work together; the same on all
+    ranks of the team. Raises EngineFailed with what is wrong."""
+    device = _start(options)
+    total = None if team is None else team.begin_loading(device)
+    model = _checkpoint(options)
+    part = Part() if team is None else team.part
+    # A GPU may be too small for what is whole on every rank for a moment.
+    expected = _logits(model if part.size > 1 else model.to(device))
+    if total is not None:
+        split(model, part, total)
+    model, pool, memory, geometry = _place(model, options, part, device)
+    exact = options.deterministic
+    if team is None:
+        graphs = _records(options, device)
+        runner = Runner(model, pool, deterministic=exact, graphs=graphs)
+    else:
+        runner = LeadingRunner(team, model, pool, deterministic=exact)
+        team.await_loading()
+    _probe(model, runner, geometry, expected)
+    return _loaded(options, model, runner, memory, geometry, part, team)
+
+
+def load_share(options: TransformersOptions, part: Part, group: Any, rendezvous: str) -> Loaded:
+    """What a rank that follows has of the model. Raises EngineFailed."""
+    device = _start(options)
+    total = summed(group, options, rendezvous, part, device)
+    model = _checkpoint(options)
+    split(model, part, total)
+    model, pool, memory, geometry = _place(model, options, part, device)
+    _choose_attention(model, deterministic=options.deterministic)
+    runner = Runner(model, pool, deterministic=options.deterministic, answers=False)
+    return _loaded(options, model, runner, memory, geometry, part, None)
+
+
+def _start(options: TransformersOptions) -> torch.device:
     # A service's log is no place for progress bars.
     disable_progress_bar()
     torch.set_num_threads(options.threads)
     device = torch.device(_device(options.device))
+    if device.type == "cuda" and options.tensor_parallel_size > 1:
+        device = torch.device("cuda", local_rank() % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    return device
+
+
+def _records(options: TransformersOptions, device: torch.device) -> bool:
+    """Whether decode steps are recorded as CUDA graphs. Not over several ranks as yet: all of
+    them would have to record, and to fall back, in step."""
+    return options.cuda_graphs and device.type == "cuda" and options.tensor_parallel_size == 1
+
+
+def _checkpoint(options: TransformersOptions) -> Any:
     try:
         config = AutoConfig.from_pretrained(options.model)
         _refuse_unsupported(config)
@@ -53,7 +108,14 @@ def load(options: TransformersOptions) -> Loaded:
         )
     except (OSError, ValueError, ImportError) as error:
         raise EngineFailed(f"model {options.model!r} cannot be loaded: {error}") from error
-    model = model.to(device).eval()
+    return model.eval()
+
+
+def _place(
+    model: Any, options: TransformersOptions, part: Part, device: torch.device
+) -> tuple[Any, torch.Tensor, BlockMemory, Geometry]:
+    """The model on its device, and its pool beside it."""
+    model = model.to(device)
     config = model.config
     geometry = Geometry(
         layers=config.num_hidden_layers,
@@ -67,29 +129,41 @@ def load(options: TransformersOptions) -> Loaded:
         raise EngineFailed(
             f"deterministic needs float32 on the CPU, not {geometry.dtype} on {device.type}"
         )
-    blocks = options.blocks or options.kv_bytes // block_bytes(geometry)
+    share = msgspec.structs.replace(geometry, kv_heads=geometry.kv_heads // part.size)
+    blocks = options.blocks or options.kv_bytes // block_bytes(share)
     if blocks < 1:
         raise EngineFailed(
-            f"kv_memory {options.kv_memory} holds no block of {block_bytes(geometry)} bytes"
+            f"kv_memory {options.kv_memory} holds no block of {block_bytes(share)} bytes"
         )
-    graphs = options.cuda_graphs and device.type == "cuda"
-    pool, memory = allocate(geometry, blocks + graphs, device)
-    runner = Runner(model, pool, deterministic=options.deterministic, graphs=graphs)
-    _probe(model, runner, geometry, blocks)
+    pool, memory = allocate(share, blocks + _records(options, device), device)
+    return model, pool, memory, geometry
+
+
+def _loaded(
+    options: TransformersOptions,
+    model: Any,
+    runner: Runner,
+    memory: BlockMemory,
+    geometry: Geometry,
+    part: Part,
+    team: Team | None,
+) -> Loaded:
     limits = [
-        blocks * options.block_tokens,
-        getattr(config, "max_position_embeddings", None),
+        runner.blocks * options.block_tokens,
+        getattr(model.config, "max_position_embeddings", None),
         options.max_context_tokens,
     ]
     return Loaded(
         runner,
         memory,
         geometry,
-        blocks,
+        runner.blocks,
         min(limit for limit in limits if limit is not None),
-        config.vocab_size,
+        model.config.vocab_size,
         _eos_token_ids(model),
         _tokenizer(options),
+        part,
+        team,
     )
 
 
@@ -118,27 +192,38 @@ def _refuse_unsupported(config: Any) -> None:
         )
 
 
-def _probe(model: Any, runner: Runner, geometry: Geometry, blocks: int) -> None:
+def _probe_tokens(model: Any) -> list[int]:
+    return [(7 * i + 3) % min(model.config.vocab_size, 199) for i in range(_PROBE_TOKENS)]
+
+
+def _logits(model: Any) -> list[torch.Tensor]:
+    """Of the plain model, after each of the probe's tokens."""
+    try:
+        with torch.inference_mode():
+            ids = torch.tensor([_probe_tokens(model)], device=model.device)
+            found: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0].float().cpu()
+    except (TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+        raise EngineFailed(f"{model.config.model_type} cannot be computed: {error}") from error
+    return list(found)
+
+
+def _probe(model: Any, runner: Runner, geometry: Geometry, plain: Sequence[torch.Tensor]) -> None:
     """Compare logits through the pool, in two pieces, with those of the plain model.
 
     What a configuration does not tell (state-space layers, positions that are not passed on, a
-    cache used in another way) shows here, before a request is answered wrongly.
+    cache used in another way, a split in the wrong place) shows here, before a request is
+    answered wrongly.
     """
-    count = min(_PROBE_TOKENS, blocks * geometry.block_tokens)
-    tokens = [(7 * i + 3) % min(model.config.vocab_size, 199) for i in range(count)]
-    table = list(range(blocks))[: -(-count // geometry.block_tokens)]
+    count = min(_PROBE_TOKENS, runner.blocks * geometry.block_tokens)
+    tokens = _probe_tokens(model)[:count]
+    table = list(range(runner.blocks))[: -(-count // geometry.block_tokens)]
+    expected = plain[count - 1]
     try:
-        with torch.inference_mode():
-            ids = torch.tensor([tokens], device=model.device)
-            expected = model(input_ids=ids, use_cache=False).logits[0, -1].float()
-        if runner.deterministic:
-            _use_attention(model, attention.INVARIANT, attention.invariant_attention)
-        elif model.device.type == "cuda":
-            _use_attention(model, attention.GROUPED, attention.grouped_attention)
+        _choose_attention(model, deterministic=runner.deterministic)
         if count > 1:
             runner.run([Work(tokens[: count // 2], 0, table)])
         cut = count // 2
-        found = runner.run([Work(tokens[cut:], cut, table)])[0].float()
+        found = runner.run([Work(tokens[cut:], cut, table)])[0].float().cpu()
     except (TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
         raise EngineFailed(
             f"{model.config.model_type} does not work with a paged KV cache: {error}"
@@ -150,6 +235,13 @@ def _probe(model: Any, runner: Runner, geometry: Geometry, blocks: int) -> None:
     spread = float(expected.max() - expected.min())
     if not float((found - expected).abs().max()) <= 0.05 * spread + 1e-6:
         raise EngineFailed(f"{model.config.model_type} computes wrong logits with a paged KV cache")
+
+
+def _choose_attention(model: Any, *, deterministic: bool) -> None:
+    if deterministic:
+        _use_attention(model, attention.INVARIANT, attention.invariant_attention)
+    elif model.device.type == "cuda":
+        _use_attention(model, attention.GROUPED, attention.grouped_attention)
 
 
 def _use_attention(model: Any, name: str, function: Callable[..., Any]) -> None:

@@ -31,9 +31,12 @@ class TransformersOptions(
     """auto: as the checkpoint says."""
     threads: Positive = 1
     """Torch threads. More than one a worker stalls badly when cores are shared."""
+    tensor_parallel_size: Positive = 1
+    """Ranks of an MPI program that the model is split over; this process and the next ones. The
+    first one is the worker. See `launcher: mpi` of a topology."""
     block_tokens: Positive = 16
     kv_memory: int | str = "256MiB"
-    """Bytes of KV cache; a number with kB, MB, GB, KiB, MiB or GiB may be written."""
+    """Bytes of KV cache on each rank; a number with kB, MB, GB, KiB, MiB or GiB may be written."""
     blocks: Positive | None = None
     """Blocks of KV cache, instead of `kv_memory`."""
     max_running: Positive = 64

@@ -24,10 +24,22 @@ class Runner:
     """
 
     def __init__(
-        self, model: Any, pool: torch.Tensor, *, deterministic: bool = False, graphs: bool = False
+        self,
+        model: Any,
+        pool: torch.Tensor,
+        *,
+        deterministic: bool = False,
+        graphs: bool = False,
+        answers: bool = True,
     ) -> None:
-        """With `graphs`, for a CUDA device alone, the pool's last block must be nobody's."""
-        self._model = model
+        """With `graphs`, for a CUDA device alone, the pool's last block must be nobody's.
+
+        `answers`: whether logits are wanted of it. A rank that follows has no use for them, and
+        its `run` returns as many rows without columns."""
+        self._model = model if answers else model.base_model
+        self._answers = answers
+        self.blocks = len(pool) - graphs
+        """That sequences may have."""
         self._pool = pool
         self._device = pool.device
         self._block_tokens = pool.shape[3]
@@ -125,8 +137,10 @@ class Runner:
             attention_mask=(keys <= where[:, None, :, None]),
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=keep,
+            **({"logits_to_keep": keep} if self._answers else {}),
         )
+        if not self._answers:
+            return torch.empty((len(works), 0), device=self._device)
         logits: torch.Tensor = output.logits[: len(works), -1]
         return logits
 

@@ -86,7 +86,12 @@ class Steps:
         )
         try:
             exchange = Exchange(
-                loaded.memory, loaded.geometry, options.transport, options.transfer_host
+                loaded.memory,
+                loaded.geometry,
+                options.transport,
+                options.transfer_host,
+                part=loaded.part,
+                peers=loaded.team,
             )
         except OSError as error:
             raise EngineFailed(

@@ -7,9 +7,20 @@ it are two transports, shared memory and TCP.
 
 from __future__ import annotations
 
+from actors.kv.transfer.cut import Part
 from actors.kv.transfer.errors import TransferError
-from actors.kv.transfer.exchange import Exchange
+from actors.kv.transfer.exchange import Exchange, Peers
 from actors.kv.transfer.memory import BlockMemory, SharedMemory
-from actors.kv.transfer.ticket import Geometry, Ticket
+from actors.kv.transfer.ticket import Geometry, Shard, Ticket
 
-__all__ = ("BlockMemory", "Exchange", "Geometry", "SharedMemory", "Ticket", "TransferError")
+__all__ = (
+    "BlockMemory",
+    "Exchange",
+    "Geometry",
+    "Part",
+    "Peers",
+    "Shard",
+    "SharedMemory",
+    "Ticket",
+    "TransferError",
+)

@@ -10,6 +10,8 @@ exporter clears the secret *before* it lets the blocks go, so a secret still in 
 the copy is whole (the reader's side of a seqlock). Neither ever waits for the other: a puller that
 is stopped or killed anywhere in between does no harm to the exporter's steps.
 
+An engine over several ranks claims with one of them; the others then read what is `claimed`.
+
 Two pullers with one ticket are told apart by a lock on the bytes of the place (an open file
 description lock, which the kernel drops with its holder); whoever does not get it is too late.
 
@@ -89,6 +91,13 @@ def claim(table: int, place: int, secret: bytes) -> None:
     finally:
         unlock = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, at, _PLACE_BYTES, 0)
         fcntl.fcntl(table, fcntl.F_OFD_SETLK, unlock)
+
+
+def check_claimed(table: int, place: int, secret: bytes) -> None:
+    """Raises NotOffered unless the offer is there, and used by a puller whose secret this is."""
+    found = os.pread(table, SECRET_BYTES, place * _PLACE_BYTES + SECRET_BYTES)
+    if not (hmac.compare_digest(found, secret) and stands(table, place, secret)):
+        raise NotOffered
 
 
 def stands(table: int, place: int, secret: bytes) -> bool:

@@ -9,15 +9,15 @@ process that started when the ticket says, and lives now, is the one whose file 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from actors.kv.transfer.errors import Interrupted, Unreachable, Withdrawn
-from actors.kv.transfer.memory import BlockMemory, SharedMemory
-from actors.kv.transfer.offers import OfferTable, claim, stands
-from actors.kv.transfer.ticket import Endpoint, ShmEndpoint, Ticket
-from actors.kv.transfer.transport import Transport
+from actors.kv.transfer.memory import SharedMemory
+from actors.kv.transfer.offers import OfferTable, check_claimed, claim, stands
+from actors.kv.transfer.ticket import Endpoint, ShmEndpoint
+from actors.kv.transfer.transport import Source, Transport, Wanted
 
 
 class ShmTransport(Transport):
@@ -37,35 +37,52 @@ class ShmTransport(Transport):
     def reaches(self, endpoint: Endpoint) -> bool:
         return isinstance(endpoint, ShmEndpoint) and endpoint.host == self._here
 
-    def pull(
-        self,
-        ticket: Ticket,
-        endpoint: Endpoint,
-        skip: int,
-        into: BlockMemory,
-        blocks: Sequence[int],
-    ) -> None:
+    @contextmanager
+    def open(self, endpoint: Endpoint, wanted: Wanted) -> Iterator[Source]:
         assert isinstance(endpoint, ShmEndpoint)
+        shard = wanted.shard
         with _opened(endpoint, endpoint.offers_fd) as offers:
-            claim(offers, ticket.offer, ticket.secret)
+            if wanted.claim:
+                claim(offers, shard.offer, shard.secret)
+            else:
+                check_claimed(offers, shard.offer, shard.secret)
             with _opened(endpoint, endpoint.blocks_fd) as pool:
-                for source, target in zip(ticket.blocks[skip:], blocks, strict=True):
-                    _copy(pool, source, into, target)
-            if not stands(offers, ticket.offer, ticket.secret):
-                raise Withdrawn
+                yield _ShmSource(pool, offers, wanted)
 
     def close(self) -> None:
         """Nothing to do: the memory's owner closes it, and pulls never wait."""
 
 
-def _copy(pool: int, source: int, into: BlockMemory, target: int) -> None:
-    offset = source * into.block_bytes
-    with into.write(target) as view:
+class _ShmSource(Source):
+    """Reads with `pread`; a slice of a block by way of the whole of it."""
+
+    def __init__(self, pool: int, offers: int, wanted: Wanted) -> None:
+        self._pool = pool
+        self._offers = offers
+        self._wanted = wanted
+        self._blocks = iter(wanted.blocks)
+        self._whole = memoryview(bytearray(wanted.shape.block_bytes))
+
+    def read(self, view: memoryview) -> None:
+        block, (shape, heads) = next(self._blocks), (self._wanted.shape, self._wanted.heads)
+        if shape.is_whole(heads):
+            self._copy(block, view)
+        else:
+            self._copy(block, self._whole)
+            view[:] = shape.take(self._whole, heads)
+
+    def finish(self) -> None:
+        shard = self._wanted.shard
+        if not stands(self._offers, shard.offer, shard.secret):
+            raise Withdrawn
+
+    def _copy(self, block: int, view: memoryview) -> None:
+        offset = block * len(view)
         done = 0
-        while done < into.block_bytes:
-            read = os.preadv(pool, [view[done:]], offset + done)
+        while done < len(view):
+            read = os.preadv(self._pool, [view[done:]], offset + done)
             if read == 0:
-                raise Interrupted(f"block {source} lies outside of the exporter's pool")
+                raise Interrupted(f"block {block} lies outside of the exporter's pool")
             done += read
 
 

@@ -1,10 +1,13 @@
 """Pulling over TCP, block after block, straight from one pool into the other.
 
-    puller   → magic, offer, blocks to skip, secret          (28 bytes)
-    exporter → one status byte; when it is GRANTED, the blocks in order, then a status byte again
+    puller   → magic, whether it claims, offer, blocks to skip, first head, heads, secret
+    exporter → one status byte; when it is GRANTED, these heads of the blocks in order, then a
+               status byte again
 
 The last byte is INTACT when the offer stood until everything was sent: the blocks may have been
-withdrawn while they travelled. The secret goes in clear; like the blocks themselves it is meant
+withdrawn while they travelled. A rank of the
+puller's engine that is not its first does not claim: it reads what the first one has claimed. The
+secret goes in clear; like the blocks themselves it is meant
 for a network that one trusts.
 
 Threads, not asyncio: the copies would keep a loop busy, and blocking sockets move twice as much
@@ -19,10 +22,12 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
+from actors.kv.transfer.cut import BlockShape, Heads
 from actors.kv.transfer.errors import (
     AlreadyUsed,
     Interrupted,
@@ -32,16 +37,16 @@ from actors.kv.transfer.errors import (
     Withdrawn,
 )
 from actors.kv.transfer.memory import BlockMemory
-from actors.kv.transfer.offers import OfferTable, claim, stands
-from actors.kv.transfer.ticket import SECRET_BYTES, Endpoint, TcpEndpoint, Ticket
-from actors.kv.transfer.transport import Transport
+from actors.kv.transfer.offers import OfferTable, check_claimed, claim, stands
+from actors.kv.transfer.ticket import SECRET_BYTES, Endpoint, TcpEndpoint
+from actors.kv.transfer.transport import Source, Transport, Wanted
 
 SERVERS = 4
 BACKLOG = 128
 SILENCE_S = 10.0
 
-_HELLO = struct.Struct(f"<4sII{SECRET_BYTES}s")
-_MAGIC = b"ukv1"
+_HELLO = struct.Struct(f"<4s?IIHH{SECRET_BYTES}s")
+_MAGIC = b"ukv2"
 
 
 class _Status(enum.IntEnum):
@@ -55,8 +60,11 @@ class _Status(enum.IntEnum):
 class TcpTransport(Transport):
     """A listening socket with a few threads behind it, and the puller's side."""
 
-    def __init__(self, memory: BlockMemory, offers: OfferTable, host: str) -> None:
+    def __init__(
+        self, memory: BlockMemory, shape: BlockShape, offers: OfferTable, host: str
+    ) -> None:
         self._memory = memory
+        self._shape = shape
         self._offers = offers
         self._sockets = _OpenSockets()
         self._free_server = threading.Semaphore(SERVERS)
@@ -74,14 +82,8 @@ class TcpTransport(Transport):
     def reaches(self, endpoint: Endpoint) -> bool:
         return isinstance(endpoint, TcpEndpoint)
 
-    def pull(
-        self,
-        ticket: Ticket,
-        endpoint: Endpoint,
-        skip: int,
-        into: BlockMemory,
-        blocks: Sequence[int],
-    ) -> None:
+    @contextmanager
+    def open(self, endpoint: Endpoint, wanted: Wanted) -> Iterator[Source]:
         assert isinstance(endpoint, TcpEndpoint)
         try:
             stream = socket.create_connection((endpoint.host, endpoint.port), SILENCE_S)
@@ -90,14 +92,13 @@ class TcpTransport(Transport):
                 f"{endpoint.host}:{endpoint.port}, which holds the KV blocks, cannot be reached: "
                 f"{error}"
             ) from error
+        shard, heads = wanted.shard, wanted.heads
+        hello = (wanted.claim, shard.offer, wanted.skip, *heads, shard.secret)
         try:
             with stream, self._sockets.open(stream):
-                stream.sendall(_HELLO.pack(_MAGIC, ticket.offer, skip, ticket.secret))
+                stream.sendall(_HELLO.pack(_MAGIC, *hello))
                 _raise_for(_status(stream))
-                for block in blocks:
-                    with into.write(block) as view:
-                        _receive(stream, view)
-                _raise_for(_status(stream))
+                yield _TcpSource(stream)
         except OSError as error:
             raise Interrupted(f"the stream of KV blocks broke off: {error}") from error
 
@@ -129,19 +130,25 @@ class TcpTransport(Transport):
                 stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 hello = bytearray(_HELLO.size)
                 _receive(stream, memoryview(hello))
-                magic, place, skip, secret = _HELLO.unpack(hello)
+                magic, *wish, secret = _HELLO.unpack(hello)
                 if magic == _MAGIC:
-                    self._grant(stream, place, skip, secret)
+                    self._grant(stream, _Wish(*wish), secret)
         finally:
             self._free_server.release()
 
-    def _grant(self, stream: socket.socket, place: int, skip: int, secret: bytes) -> None:
+    def _grant(self, stream: socket.socket, wish: _Wish, secret: bytes) -> None:
         # A description of its own, as the lock behind `claim` needs.
         table = os.open(f"/proc/self/fd/{self._offers.fd}", os.O_RDWR | os.O_CLOEXEC)
+        heads = Heads(wish.first_head, wish.heads)
         try:
-            blocks = self._offers.blocks(place)[skip:]
+            blocks = self._offers.blocks(wish.offer)[wish.skip :]
             try:
-                claim(table, place, secret)
+                if heads.first + heads.count > self._shape.heads:
+                    raise NotOffered  # noqa: TRY301 - one answer for all that is not to be had
+                if wish.claim:
+                    claim(table, wish.offer, secret)
+                else:
+                    check_claimed(table, wish.offer, secret)
             except NotOffered:
                 stream.sendall(bytes([_Status.NOT_OFFERED]))
                 return
@@ -149,12 +156,33 @@ class TcpTransport(Transport):
                 stream.sendall(bytes([_Status.USED]))
                 return
             stream.sendall(bytes([_Status.GRANTED]))
-            for block in blocks:
-                stream.sendall(self._memory.read(block))
-            whole = stands(table, place, secret)
+            for block in blocks if heads.count else ():
+                stream.sendall(self._shape.take(self._memory.read(block), heads))
+            whole = stands(table, wish.offer, secret)
             stream.sendall(bytes([_Status.INTACT if whole else _Status.WITHDRAWN]))
         finally:
             os.close(table)
+
+
+class _Wish(NamedTuple):
+    """What a puller says, but for its secret."""
+
+    claim: bool
+    offer: int
+    skip: int
+    first_head: int
+    heads: int
+
+
+class _TcpSource(Source):
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+
+    def read(self, view: memoryview) -> None:
+        _receive(self._stream, view)
+
+    def finish(self) -> None:
+        _raise_for(_status(self._stream))
 
 
 class _OpenSockets:

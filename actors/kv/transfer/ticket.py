@@ -6,13 +6,14 @@ import msgspec
 
 from actors.kv.transfer.errors import BadTicket
 
-VERSION = 1
+VERSION = 2
 SECRET_BYTES = 16
 
 
 class Geometry(msgspec.Struct, frozen=True, array_like=True):
-    """The shape of a block, [layers, 2, block_tokens, kv_heads, head_dim] of `dtype`. Only pools
-    of the same geometry can exchange blocks."""
+    """The shape of a block, [layers, 2, block_tokens, kv_heads, head_dim] of `dtype`, with all of
+    the model's heads, on however many ranks they are. Only engines of the same geometry can
+    exchange blocks."""
 
     layers: int
     kv_heads: int
@@ -48,20 +49,27 @@ class TcpEndpoint(msgspec.Struct, frozen=True, array_like=True, tag="tcp"):
 Endpoint = ShmEndpoint | TcpEndpoint
 
 
+class Shard(msgspec.Struct, frozen=True, array_like=True):
+    """One rank of the exporter, with its share of the heads of every block."""
+
+    endpoints: tuple[Endpoint, ...]
+    """Ways to it, the preferred one first."""
+    offer: int
+    """Its place for this offer."""
+    secret: bytes
+
+
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
     """The right to fetch these blocks once."""
 
     version: int
     geometry: Geometry
-    endpoints: tuple[Endpoint, ...]
-    """Ways to the exporter, the preferred one first."""
+    shards: tuple[Shard, ...]
+    """The exporter's ranks, in order: their number divides that of the heads."""
     blocks: tuple[int, ...]
-    """In the order of the sequence."""
+    """In the order of the sequence; the numbers are the same on every rank."""
     tokens: int
     """How many tokens' KV the blocks hold; the last block may be partly filled."""
-    offer: int
-    """The exporter's place for this offer."""
-    secret: bytes
 
     def encode(self) -> bytes:
         """MessagePack."""
@@ -78,6 +86,11 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
             raise BadTicket(
                 f"the handoff's ticket has version {ticket.version}; this engine reads {VERSION}"
             )
-        if len(ticket.secret) != SECRET_BYTES:
+        if any(len(shard.secret) != SECRET_BYTES for shard in ticket.shards):
             raise BadTicket("the handoff's ticket has no proper secret")
+        if not ticket.shards or ticket.geometry.kv_heads % len(ticket.shards):
+            raise BadTicket(
+                f"the handoff's ticket divides {ticket.geometry.kv_heads} heads among "
+                f"{len(ticket.shards)} ranks"
+            )
         return ticket

@@ -3,10 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
-from actors.kv.transfer.memory import BlockMemory
-from actors.kv.transfer.ticket import Endpoint, Ticket
+from actors.kv.transfer.cut import BlockShape, Heads
+from actors.kv.transfer.ticket import Endpoint, Shard
+
+
+class Wanted(NamedTuple):
+    """What one rank asks another for."""
+
+    shard: Shard
+    shape: BlockShape
+    """Of the exporter's blocks."""
+    heads: Heads
+    """Of each block. None of them: only the claim is wanted."""
+    skip: int
+    """Blocks of the offer that are not wanted, from its first one on."""
+    blocks: tuple[int, ...]
+    """The numbers of the others, in order."""
+    claim: bool
+    """Use the offer up, or read what another rank of the same engine has claimed."""
+
+
+class Source(ABC):
+    """Blocks on their way from one rank to another."""
+
+    @abstractmethod
+    def read(self, view: memoryview) -> None:
+        """The next block's heads, as contiguous bytes. Raises a TransferError."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """After the last block. Raises Withdrawn when what was read is worthless."""
 
 
 class Transport(ABC):
@@ -19,22 +48,11 @@ class Transport(ABC):
 
     @abstractmethod
     def reaches(self, endpoint: Endpoint) -> bool:
-        """Whether `pull` could work for this endpoint."""
+        """Whether `open` could work for this endpoint."""
 
     @abstractmethod
-    def pull(
-        self,
-        ticket: Ticket,
-        endpoint: Endpoint,
-        skip: int,
-        into: BlockMemory,
-        blocks: Sequence[int],
-    ) -> None:
-        """Use the ticket and copy its blocks, without the first `skip`, to `blocks` of `into`.
-
-        Blocks the calling thread. Raises a TransferError, after which the contents of `blocks`
-        are undefined. `len(blocks)` is `len(ticket.blocks) - skip`.
-        """
+    def open(self, endpoint: Endpoint, wanted: Wanted) -> AbstractContextManager[Source]:
+        """Begin to pull. Blocks the calling thread, as reading does. Raises a TransferError."""
 
     @abstractmethod
     def close(self) -> None:

