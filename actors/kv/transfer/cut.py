@@ -31,7 +31,7 @@ class Heads(NamedTuple):
     """Neighbouring heads of a block, counted from the block's first one."""
 
     first: int
-    count: int
+    number: int
 
 
 class Cut(NamedTuple):
@@ -68,11 +68,11 @@ class BlockShape(NamedTuple):
 
     def part_bytes(self, heads: Heads) -> int:
         """Size of a slice."""
-        return self.rows * heads.count * self.head_bytes
+        return self.rows * heads.number * self.head_bytes
 
     def is_whole(self, heads: Heads) -> bool:
         """Whether the slice is the block."""
-        return heads.count == self.heads
+        return heads.number == self.heads
 
     def take(self, block: memoryview, heads: Heads) -> memoryview:
         """A slice of a block, as contiguous bytes; the block itself where that is all of it."""
@@ -82,9 +82,9 @@ class BlockShape(NamedTuple):
 
     def put(self, block: memoryview, heads: Heads, part: memoryview) -> None:
         """Write a slice, contiguous bytes, into a block."""
-        found = np.frombuffer(part, np.uint8).reshape(self.rows, heads.count, self.head_bytes)
+        found = np.frombuffer(part, np.uint8).reshape(self.rows, heads.number, self.head_bytes)
         self._slice(block, heads)[:] = found
 
     def _slice(self, block: memoryview, heads: Heads) -> npt.NDArray[np.uint8]:
         whole = np.frombuffer(block, np.uint8).reshape(self.rows, self.heads, self.head_bytes)
-        return whole[:, heads.first : heads.first + heads.count]
+        return whole[:, heads.first : heads.first + heads.number]

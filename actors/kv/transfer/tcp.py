@@ -143,7 +143,7 @@ class TcpTransport(Transport):
         try:
             blocks = self._offers.blocks(wish.offer)[wish.skip :]
             try:
-                if heads.first + heads.count > self._shape.heads:
+                if heads.first + heads.number > self._shape.heads:
                     raise NotOffered  # noqa: TRY301 - one answer for all that is not to be had
                 if wish.claim:
                     claim(table, wish.offer, secret)
@@ -156,7 +156,7 @@ class TcpTransport(Transport):
                 stream.sendall(bytes([_Status.USED]))
                 return
             stream.sendall(bytes([_Status.GRANTED]))
-            for block in blocks if heads.count else ():
+            for block in blocks if heads.number else ():
                 stream.sendall(self._shape.take(self._memory.read(block), heads))
             whole = stands(table, wish.offer, secret)
             stream.sendall(bytes([_Status.INTACT if whole else _Status.WITHDRAWN]))

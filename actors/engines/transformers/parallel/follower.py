@@ -101,7 +101,10 @@ class _Share:
                 match inbox.get():
                     case orders.Compute(works):
                         self._loaded.runner.run(
-                            [Work(array("I", tokens), *rest) for tokens, *rest in works]
+                            [
+                                Work(array("I", tokens), start, blocks)
+                                for tokens, start, blocks in works
+                            ]
                         )
                     case orders.Offer(number, blocks):
                         self._offer(number, blocks)

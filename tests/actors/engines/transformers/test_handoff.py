@@ -147,7 +147,11 @@ async def _handoff(engine: TransformersEngine, item: Request) -> Handoff:
 
 
 def _forged(handoff: Handoff, **changes: Any) -> Handoff:
-    ticket = msgspec.structs.replace(Ticket.decode(handoff.ticket), **changes)
+    ticket = Ticket.decode(handoff.ticket)
+    of_shard = {name: changes.pop(name) for name in ("secret", "offer") if name in changes}
+    (shard,) = ticket.shards
+    shards = (msgspec.structs.replace(shard, **of_shard),)
+    ticket = msgspec.structs.replace(ticket, shards=shards, **changes)
     return Handoff(handoff.first_token, ticket.encode())
 
 
