@@ -21,6 +21,7 @@ from actors.engines.base import (
     RequestRefused,
 )
 from actors.engines.journal import CacheJournal
+from actors.engines.prompts import refusal
 from actors.engines.transformers.commands import (
     Cancel,
     Consumed,
@@ -35,7 +36,6 @@ from actors.engines.transformers.commands import (
 )
 from actors.engines.transformers.driver import Driver
 from actors.engines.transformers.options import TransformersOptions
-from actors.engines.transformers.stream import refusal
 from actors.messages.cache import CacheEvent, Load
 
 

@@ -6,7 +6,8 @@ import enum
 from array import array
 from dataclasses import dataclass, field
 
-from actors.kv.hashing import BYTES_PER_TOKEN, block_hash, chain, sequence_hashes
+from actors.engines.prompts import pack, unpack
+from actors.kv.hashing import block_hash, chain, sequence_hashes
 
 
 class Stage(enum.Enum):
@@ -78,24 +79,3 @@ def sequence_of(
         fetch=first_token is not None,
         hashes=sequence_hashes(prompt, block_tokens),
     )
-
-
-def unpack(packed: bytes) -> array[int]:
-    """Token ids from little-endian u32."""
-    tokens = array("I")
-    assert tokens.itemsize == BYTES_PER_TOKEN
-    tokens.frombytes(packed)
-    if _BIG_ENDIAN:
-        tokens.byteswap()
-    return tokens
-
-
-def pack(tokens: array[int]) -> bytes:
-    """Little-endian u32 from token ids."""
-    if _BIG_ENDIAN:
-        tokens = tokens[:]
-        tokens.byteswap()
-    return tokens.tobytes()
-
-
-_BIG_ENDIAN = array("I", [1]).tobytes()[0] == 0
