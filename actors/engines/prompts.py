@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 
 from actors.engines.base import Info, Request
 from actors.kv.hashing import BYTES_PER_TOKEN
@@ -24,6 +25,11 @@ def pack(tokens: array[int]) -> bytes:
         tokens = tokens[:]
         tokens.byteswap()
     return tokens.tobytes()
+
+
+def pack_tokens(tokens: Iterable[int]) -> bytes:
+    """Little-endian u32 from any token ids."""
+    return pack(array("I", tokens))
 
 
 _BIG_ENDIAN = array("I", [1]).tobytes()[0] == 0

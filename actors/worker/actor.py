@@ -16,7 +16,13 @@ from actors.runtime.actor import Actor, Down, Returned, handler
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
 from actors.runtime.message import Message
-from actors.worker.engines import engine_name, make_engine, preload_engine, tokenizer_source
+from actors.worker.engines import (
+    engine_name,
+    make_engine,
+    preload_engine,
+    public_name,
+    tokenizer_source,
+)
 from actors.worker.jobs import Jobs, Work, failure
 from actors.worker.options import WorkerOptions
 from actors.worker.publisher import Publisher
@@ -38,7 +44,7 @@ class Worker(Actor):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._engine: Engine = make_engine(self.options.engine, self.node.base_dir)
+        self._engine: Engine = make_engine(self.options.engine, self.node.base_dir, duty=self.duty)
         self._publisher = Publisher(
             self, self._engine, self.options.router, self.options.report_every_s
         )
@@ -72,7 +78,7 @@ class Worker(Actor):
     def meta(self) -> WorkerCard:
         engine, info = self.options.engine, self._info
         return WorkerCard(
-            model=self.options.model or engine.model,
+            model=public_name(self.options, self.node.base_dir),
             tokenizer=tokenizer_source(self.options, self.node.base_dir),
             duty=self.duty,
             engine=engine_name(engine),

@@ -7,9 +7,10 @@ from typing import Annotated
 import msgspec
 
 from actors.engines.simulated.options import SimulatedOptions
+from actors.engines.tensorrt_llm.options import TensorRtLlmOptions
 from actors.engines.transformers.options import TransformersOptions
 
-EngineOptions = SimulatedOptions | TransformersOptions
+EngineOptions = SimulatedOptions | TransformersOptions | TensorRtLlmOptions
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

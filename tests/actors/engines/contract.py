@@ -142,6 +142,9 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 class EngineContract:
     """Inherit, and define a fixture `make` that returns a `Make`."""
 
+    async def cache_told(self, listener: Listener) -> None:
+        """Return when the engine has told of the blocks stored so far: at once for most."""
+
     def test_start_tells_what_the_engine_is(self, make: Make) -> None:
         async def test() -> None:
             async with running(make(max_running=3)) as listener:
@@ -448,6 +451,7 @@ class EngineContract:
                 if not listener.info.publishes_cache_events:
                     pytest.skip("this engine reuses nothing")
                 await listener.run(request_of(1, prompt_of(50), 5))
+                await self.cache_told(listener)
                 await listener.run(request_of(2, prompt_of(50), 5))
                 first, second = listener.outputs[1][0], listener.outputs[2][0]
                 whole_blocks = 50 // listener.info.block_tokens * listener.info.block_tokens
@@ -464,6 +468,7 @@ class EngineContract:
                     pytest.skip("this engine reuses nothing")
                 engine = listener.engine
                 await listener.run(request_of(0, prompt_of(64), 20))
+                await self.cache_told(listener)
                 index = apply({}, engine.cache_snapshot())
                 assert index
                 assert engine.take_cache_events() == []
@@ -475,6 +480,7 @@ class EngineContract:
                     if number % 2:
                         apply(index, engine.take_cache_events())
                 await unloaded(engine)
+                await self.cache_told(listener)
                 apply(index, engine.take_cache_events())
                 assert index == apply({}, engine.cache_snapshot())
                 assert len(index) <= listener.info.blocks_total
