@@ -153,9 +153,11 @@ class Driver:
                 run.timer.cancel()
             if run.result is not None:
                 self._abort(run)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            # Until it holds: TensorRT-LLM waits with `wait_for`, which can swallow a cancellation.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=0.1)
         if self._session is None:
             return
         try:

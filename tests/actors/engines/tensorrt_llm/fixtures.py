@@ -26,7 +26,7 @@ def installed(generation: str, environ: MutableMapping[str, str], world: Path) -
     names = ("TENSORRT_LLM_STANDIN", "TENSORRT_LLM_STANDIN_WORLD")
     switches = ("TRTLLM_USE_MPI_KVCACHE", "TRTLLM_USE_UCX_KVCACHE")
     before = {name: environ.get(name) for name in (*names, *switches)}
-    environ |= dict(zip(names, (generation, str(world)), strict=True))
+    environ.update(zip(names, (generation, str(world)), strict=True))
     sys.path.insert(0, str(STANDIN))
     _forget()
     try:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.engines.base import Finish, Handoff, Output, Request
+from actors.engines.prompts import pack
 from actors.engines.transformers import TransformersEngine, TransformersOptions
-from actors.engines.transformers.sequence import pack
 from actors.messages.sampling import Logprobs, Sampling
 
 PATIENCE_S = 20.0

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from actors.engines.base import Finish, Request, RequestRefused
+from actors.engines.prompts import unpack
 from actors.engines.transformers import TransformersEngine
 from actors.engines.transformers import guides as guides_module
 from actors.engines.transformers.guides import Guide, Guides
-from actors.engines.transformers.sequence import unpack
 from actors.messages.sampling import Grammar, Sampling
 from actors.text.tokenizer import Tokenizer
 from tests.actors.engines.transformers.harness import (

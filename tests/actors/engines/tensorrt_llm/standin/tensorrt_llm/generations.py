@@ -8,7 +8,6 @@ import inspect
 import json
 import os
 import sys
-import time
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
@@ -207,7 +206,7 @@ class _Parts:
         self.llm = _llm(self)
 
 
-def _llm(parts: _Parts) -> type:
+def _llm(parts: _Parts) -> type:  # noqa: C901 - a class of one generation, whole
     generation = parts.generation
     signature = _submit_signature(generation)
 
@@ -229,10 +228,8 @@ def _llm(parts: _Parts) -> type:
             if not os.path.isdir(model):  # noqa: PTH112 - a str, as the real one takes it
                 raise RuntimeError(f"{model} is not a model")
             self._skips_tokenizer = skip_tokenizer_init
-            kv_cache = kwargs.get("kv_cache_config")
-            assert kv_cache is None or isinstance(kv_cache, parts.kv_cache)
             self.pytorch = pytorch
-            self._settings = _settings(parts, kwargs, pytorch, kv_cache)
+            self._settings = _settings(parts, kwargs, pytorch)
             self._executor = core.Executor(self._settings)
             self.kwargs = kwargs
             made.append(self)
@@ -242,23 +239,23 @@ def _llm(parts: _Parts) -> type:
             bound.apply_defaults()
             given = bound.arguments
             params, disaggregated = given["sampling_params"], given.get("disaggregated_params")
-            if params.end_id is None and self._skips_tokenizer:
-                raise ValueError("end_id must be given when there is no tokenizer")
-            params._setup()
-            kind = getattr(disaggregated, "request_type", None)
-            if kind == "context_only":
-                if generation.forces_one_token:
-                    params.max_tokens = 1
-                elif params.max_tokens != 1:
-                    raise ValueError("a context phase makes one token")
-                if self._settings["overlap"]:
-                    raise RuntimeError("the overlap scheduler does not support context workers")
+            params._setup(needs_end=self._skips_tokenizer)
+            if getattr(disaggregated, "request_type", None) == "context_only":
+                self._check_context(params)
             return self._executor.enqueue(
                 list(given["inputs"]),
                 params,
                 streaming=given["streaming"],
                 disaggregated=disaggregated,
             )
+
+        def _check_context(self, params: Any) -> None:
+            if generation.forces_one_token:
+                params.max_tokens = 1
+            elif params.max_tokens != 1:
+                raise ValueError("a context phase makes one token")
+            if self._settings["overlap"]:
+                raise RuntimeError("the overlap scheduler does not support context workers")
 
         def shutdown(self) -> None:
             self._executor.shutdown()
@@ -282,7 +279,10 @@ def _add_measures(kind: Any, generation: Generation) -> None:
         found.timeout = timeout
         return found
 
-    async def _get_stats_async(self: Any, timeout: float | None = None) -> str:
+    async def _get_stats_async(
+        self: Any,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the real one
+    ) -> str:
         found = self._executor.stats_result
         found.timeout, found.done = timeout or 0.0, False
         async for item in found:
@@ -319,8 +319,10 @@ class _Nothing(_Listed):
         super().__init__([])
 
 
-def _settings(parts: _Parts, kwargs: dict[str, Any], pytorch: Any, kv_cache: Any) -> dict[str, Any]:
+def _settings(parts: _Parts, kwargs: dict[str, Any], pytorch: Any) -> dict[str, Any]:
     generation = parts.generation
+    kv_cache = kwargs.get("kv_cache_config")
+    assert kv_cache is None or isinstance(kv_cache, parts.kv_cache)
 
     def option(name: str, default: Any) -> Any:
         value = getattr(pytorch, name, None) if name in generation.pytorch else kwargs.get(name)
@@ -404,7 +406,9 @@ def _sampling(generation: Generation) -> Any:
     columns.append(("max_tokens", int, 32))
     columns.append(("_used", bool, field(default=False, init=False)))
 
-    def _setup(self: Any) -> None:
+    def _setup(self: Any, *, needs_end: bool) -> None:
+        if self.end_id is None and needs_end:
+            raise ValueError("end_id must be given when there is no tokenizer")
         assert not self._used, "SamplingParams are completed in place: use them once"
         self._used = True
         if self.temperature == 0:
@@ -470,8 +474,3 @@ def _model(
             fields[column] = (Any, default)
     config = pydantic.ConfigDict(extra=extra, populate_by_name=True)
     return pydantic.create_model(name, __config__=config, **fields)
-
-
-def hang() -> None:
-    """What an engine does that never ends its shutdown."""
-    time.sleep(3600)
