@@ -19,10 +19,13 @@ from actors.ingress.openai import errors
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.options import IngressOptions
 from actors.ingress.session import Session
+from actors.ingress.sinks import Head
 from actors.ingress.unwanted import Unwanted
 from actors.messages.assign import Assigned, Rejected
 from actors.messages.cards import Fleet, IngressCard
+from actors.messages.explain import Explained
 from actors.messages.frame import Chunk, Frame
+from actors.messages.hints import Hints
 from actors.messages.key import RequestKey
 from actors.messages.sampling import Sampling
 from actors.messages.submit import Prompt, Submit
@@ -59,6 +62,8 @@ class Ingress(Actor):
         self.tokenizers = TokenizerStore()
         self._choices: dict[int, Choice] = {}
         self._exchanges: set[Exchange] = set()
+        self._explaining: dict[int, asyncio.Future[Explained]] = {}
+        """Of dry runs, by number; bounded by the connections that wait for them."""
         self._next_number = 0
         self._finished = 0
         self._fell_at = -math.inf
@@ -149,7 +154,7 @@ class Ingress(Actor):
         self._exchanges.add(exchange)
         self._idle.clear()
         now = self.clock.now()
-        deadline = now + self.options.request_timeout_s
+        deadline = now + min(self.options.request_timeout_s, exchange.wishes.timeout_s)
         for index, (prompt, sampling) in enumerate(prompts):
             self._next_number += 1
             choice = Choice(
@@ -178,6 +183,28 @@ class Ingress(Actor):
         if not self._exchanges:
             self._idle.set()
 
+    async def explain(
+        self, head: Head, prompt: Prompt, sampling: Sampling, hints: Hints
+    ) -> Explained:
+        """What the router would do with a request. Raises ApiError."""
+        self._next_number += 1
+        key = RequestKey(self.address, self._next_number, 0)
+        hints = msgspec.structs.replace(hints, explain=True)
+        answered: asyncio.Future[Explained] = asyncio.get_running_loop().create_future()
+        self._explaining[key.number] = answered
+        submit = Submit(key, head.id, head.model, prompt, sampling, b"", hints)
+        timeout_s = self.options.replay.assign_timeout_s
+        try:
+            self.tell(self.options.preprocessor, submit)
+            async with asyncio.timeout(timeout_s):
+                return await answered
+        except NoSuchActor:
+            raise errors.unavailable("no preprocessor is ready", 1.0) from None
+        except TimeoutError:
+            raise errors.unavailable(f"no router answered within {timeout_s:g} s", 1.0) from None
+        finally:
+            del self._explaining[key.number]
+
     # -- messages ------------------------------------------------------------------------------
 
     @handler
@@ -193,7 +220,21 @@ class Ingress(Actor):
             self._apply(choice, choice.session.step(life.Arrived(chunk), now), now)
 
     @handler
+    def explained(self, message: Explained) -> None:
+        answered = self._explaining.get(message.key.number)
+        if answered is not None and not answered.done():
+            answered.set_result(message)
+
+    @handler
     def assigned(self, message: Assigned) -> None:
+        choice = self._choices.get(message.key.number)
+        if choice is None:
+            # Its client left while it waited to be placed; the workers need not find out.
+            for worker in {message.context or message.generation, message.generation}:
+                self._tell_cancel(message.key.number, worker, message.key.epoch)
+            return
+        if choice.index == 0:
+            choice.exchange.assigned = message
         event = life.Assigned(
             message.key.epoch, message.context, message.generation, message.prompt_tokens
         )
@@ -201,6 +242,10 @@ class Ingress(Actor):
 
     @handler
     def rejected(self, message: Rejected) -> None:
+        answered = self._explaining.get(message.key.number)
+        if answered is not None and not answered.done():
+            failure = life.Fail(message.why, message.text, message.param, message.retry_after_s)
+            answered.set_exception(_api_error(failure, 0.0, begun=False))
         self._step(
             message.key.number,
             life.Rejected(
@@ -291,7 +336,8 @@ class Ingress(Actor):
 
     def _fail(self, choice: Choice, failure: life.Fail) -> None:
         session = choice.session
-        error = _api_error(failure, self.options.request_timeout_s, begun=bool(session.delivered))
+        timeout_s = min(self.options.request_timeout_s, choice.exchange.wishes.timeout_s)
+        error = _api_error(failure, timeout_s, begun=bool(session.delivered))
         self.log.info(
             "request_failed",
             request=choice.exchange.request_id,
@@ -323,7 +369,10 @@ class Ingress(Actor):
             choice.prompt,
             sampling,
             delivered,
-            budget_s=left_s,
+            msgspec.structs.replace(
+                exchange.wishes.hints, wait_s=min(left_s, self.options.replay.assign_timeout_s)
+            ),
+            left_s,
         )
         try:
             self.tell(self.options.preprocessor, submit)
@@ -392,5 +441,7 @@ def _api_error(failure: life.Fail, timeout_s: float, *, begun: bool) -> ApiError
             return errors.timeout_during_generation(timeout_s)
         case "timeout":
             return errors.timeout_before_start(timeout_s)
+        case "overloaded" if not begun:
+            return errors.rate_limited(max(failure.retry_after_s, 1.0), failure.text)
         case _:
             return errors.unavailable(failure.text, max(failure.retry_after_s, 1.0))

@@ -8,10 +8,14 @@ from actors.ingress.openai.errors import ApiError
 from actors.ingress.openai.responses import FinishReason, Usage
 from actors.ingress.session import Session
 from actors.ingress.sinks import Sink
+from actors.ingress.wishes import Wishes
+from actors.messages.assign import Assigned
 from actors.messages.sampling import Logprobs, Sampling
 from actors.messages.submit import Prompt
 from actors.text.detokenizer import Detokenizer
 from actors.text.stop_strings import StopMatcher
+
+NO_WISHES = Wishes()
 
 
 class Choice:
@@ -70,10 +74,13 @@ class Exchange:
     """All choices of one HTTP request. `begun` is set at the first news of any; `ended` when all
     are complete or one has failed, which fails them all."""
 
-    def __init__(self, model: str, request_id: str, sink: Sink) -> None:
+    def __init__(self, model: str, request_id: str, sink: Sink, wishes: Wishes = NO_WISHES) -> None:
         self.model = model
         self.request_id = request_id
         self.sink = sink
+        self.wishes = wishes
+        self.assigned: Assigned | None = None
+        """Who runs the first choice, as last heard."""
         self.choices: list[Choice] = []
         self.begun = asyncio.Event()
         self.ended = asyncio.Event()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -29,6 +30,7 @@ from actors.ingress.openai.requests import (
 from actors.ingress.openai.responses import Model
 from actors.ingress.options import IngressOptions
 from actors.ingress.sinks import BodySink, Head, Kind, StreamSink
+from actors.ingress.wishes import Wishes, explaining_headers, read_wishes
 from actors.messages.sampling import Sampling
 from actors.messages.submit import ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from actors.runtime.errors import ActorError
@@ -173,10 +175,14 @@ class HttpServer:
             asked.include_usage,
         )
         work, prompts = self._work(asked)
+        wishes = read_wishes(request.headers, asked.user, self._options.tenant_header)
+        if wishes.only_explain and self._options.explain:
+            explained = await ingress.explain(head, *work[0], wishes.hints)
+            return web.Response(body=msgspec.json.encode(explained), content_type=JSON)
         if asked.stream:
-            return await self._stream(request, asked, head, tokenizer, work, prompts)
+            return await self._stream(request, asked, head, tokenizer, work, prompts, wishes)
         sink = BodySink(head, len(work), tokenizer.token_bytes)
-        exchange = Exchange(asked.model, head.id, sink)
+        exchange = Exchange(asked.model, head.id, sink, wishes)
         _echo(exchange, asked, tokenizer, work)
         self._open(exchange, asked, tokenizer, work)
         try:
@@ -185,7 +191,8 @@ class HttpServer:
             ingress.close(exchange)
         if exchange.error is not None:
             raise exchange.error
-        return web.Response(body=sink.body(exchange.usage(prompts)), content_type=JSON)
+        body = sink.body(exchange.usage(prompts))
+        return web.Response(body=body, content_type=JSON, headers=self._explanation(exchange))
 
     async def _stream(
         self,
@@ -195,6 +202,7 @@ class HttpServer:
         tokenizer: Tokenizer,
         work: list[tuple[Prompt, Sampling]],
         prompts: int,
+        wishes: Wishes,
     ) -> web.StreamResponse:
         sink = StreamSink(
             head,
@@ -203,7 +211,7 @@ class HttpServer:
             self._options.max_unsent_bytes,
             overflow=lambda: _cut(request, head.id, self._ingress),
         )
-        exchange = Exchange(asked.model, head.id, sink)
+        exchange = Exchange(asked.model, head.id, sink, wishes)
         _echo(exchange, asked, tokenizer, work)
         self._open(exchange, asked, tokenizer, work)
         try:
@@ -212,7 +220,8 @@ class HttpServer:
                 c.session.delivered for c in exchange.choices
             ):
                 raise exchange.error
-            response = web.StreamResponse(headers=STREAM_HEADERS)
+            headers = {**STREAM_HEADERS, **self._explanation(exchange)}
+            response = web.StreamResponse(headers=headers)
             chunked = request.version >= HttpVersion11
             if chunked:
                 response.enable_chunked_encoding()
@@ -229,6 +238,12 @@ class HttpServer:
         # Waits for the client to read; by now that holds up nothing but its own connection.
         await response.write_eof()
         return response
+
+    def _explanation(self, exchange: Exchange) -> dict[str, str]:
+        """The headers that say how the request was placed, for clients that ask."""
+        if not (exchange.wishes.explain and self._options.explain):
+            return {}
+        return explaining_headers(exchange.assigned)
 
     def _work(
         self, asked: ChatRequest | CompletionRequest

@@ -35,4 +35,10 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """For requests that set none; None goes on until the model ends, or its context is full."""
     max_unsent_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 1024 * 1024
     """Of one stream whose client reads too slowly; beyond it the connection is cut."""
+    tenant_header: str = ""
+    """The header that tells whose request it is, for fairness when requests queue (a proxy's, say).
+    Empty: the API key does."""
+    explain: bool = True
+    """Tell clients that ask for it which workers served them, and why those. Names of workers and
+    their load are not for strangers: turn it off where clients are."""
     replay: Policy = Policy()

@@ -166,10 +166,10 @@ def body_too_large(limit_bytes: int) -> ApiError:
     )
 
 
-def rate_limited(retry_after_s: float) -> ApiError:
+def rate_limited(retry_after_s: float, why: str = "") -> ApiError:
     return ApiError(
         429,
-        "Too many requests.",
+        f"Too many requests: {why}." if why else "Too many requests.",
         type="rate_limit_error",
         code="rate_limit_exceeded",
         retry_after_s=retry_after_s,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from actors.messages.assign import Assigned, Rejected
+from actors.messages.hints import Hints
 from actors.messages.key import RequestKey
 from actors.messages.route import Route
 from actors.messages.sampling import Sampling
 from actors.router.actor import Router
-from actors.router.options import RouterOptions
+from actors.router.options import AdmissionOptions, RouterOptions
 from actors.runtime.node import Hosted
 from actors.worker.actor import AggregatedWorker, ContextWorker, GenerationWorker
-from tests.service import MODEL, Probe, Service, empty, eventually
+from tests.service import MODEL, Probe, Service, empty, eventually, packed
 
 SAMPLING = Sampling(max_tokens=4)
 PROMPT = bytes([1, 0, 0, 0, 2, 0, 0, 0])
@@ -190,3 +193,184 @@ async def test_each_strategy_spreads_requests_over_the_workers() -> None:
 
             chosen = {assigned.generation.instance for assigned in ingress.of(Assigned)}
             assert chosen == {0, 1}
+
+
+# -- caches, load, gaps --------------------------------------------------------------------------
+
+
+def prompt_of(number: int, tokens: int = 128) -> bytes:
+    return packed([number * 1000 + at for at in range(tokens)])
+
+
+async def run(router: Router, ingress: Probe, number: int, prompt: bytes, **hints: Any) -> Assigned:
+    key = RequestKey(ingress.address, number, 0)
+    ingress.tell(
+        router.address,
+        Route(key, f"r{number}", MODEL, prompt, SAMPLING, hints=Hints(**hints)),
+    )
+    return await ingress.take(Assigned)
+
+
+async def two_workers(service: Service, **options: Any) -> tuple[Router, Probe]:
+    for instance in range(2):
+        await service.start_worker(AggregatedWorker, "aggregated", instance)
+    router, ingress = await start(service, **options)
+    await synced(router, 2)
+    return router, ingress
+
+
+async def test_a_prompt_goes_where_its_prefix_is() -> None:
+    async with empty() as service:
+        router, ingress = await two_workers(service)
+        first = [await run(router, ingress, n, prompt_of(n)) for n in range(8)]
+        await eventually(lambda: len(router.index) == 8 * 128 // 16)
+
+        again = [await run(router, ingress, 100 + n, prompt_of(n)) for n in range(8)]
+
+        assert [one.generation for one in again] == [one.generation for one in first]
+        # All but the block of the last token.
+        assert {one.matched_tokens for one in again} == {112}
+
+
+async def test_a_router_that_starts_late_learns_what_is_cached() -> None:
+    async with empty() as service:
+        router, ingress = await two_workers(service)
+        first = await run(router, ingress, 1, prompt_of(1))
+        await eventually(lambda: len(router.index) == 8)
+
+        await service.kill("router/0")
+        await service.start(Hosted(actor=Router, role="router"))
+        router = service.actor(Router, "router/0")
+        await synced(router, 2)
+
+        again = await run(router, ingress, 2, prompt_of(1))
+        assert (again.generation, again.matched_tokens) == (first.generation, 112)
+
+
+async def test_a_lost_report_is_noticed_and_made_up_for() -> None:
+    async with empty() as service:
+        router, ingress = await two_workers(service)
+        lost: list[int] = []
+
+        def lose_one(_subject: str, frame: bytes) -> list[float]:
+            if b"Report" in frame and b"stored" in frame and not lost:
+                lost.append(1)
+                return []
+            return [0.0]
+
+        service.bus.fate = lose_one
+
+        await run(router, ingress, 1, prompt_of(1))
+        await eventually(lambda: bool(lost))
+        number = 2
+        while router.gauges()["event_gaps"] == 0:
+            await run(router, ingress, number, prompt_of(number))
+            number += 1
+
+        await eventually(lambda: len(router.index) == (number - 1) * 8)
+        assert router.gauges()["unsynced_workers"] == 0
+
+
+async def test_the_blocks_of_a_lost_worker_are_gone_at_once() -> None:
+    async with empty() as service:
+        router, ingress = await two_workers(service)
+        first = await run(router, ingress, 1, prompt_of(1))
+        await eventually(lambda: len(router.index) == 8)
+
+        await service.kill(first.generation.name)
+        await eventually(lambda: router.gauges()["workers"] == 1)
+
+        again = await run(router, ingress, 2, prompt_of(1))
+        assert again.generation != first.generation
+        assert again.matched_tokens == 0
+
+
+async def test_work_between_two_reports_is_spread_by_the_router_s_own_count() -> None:
+    async with empty() as service:
+        router, ingress = await two_workers(service, strategy="least_loaded")
+        service.bus.fate = lambda _, frame: [] if b"Report" in frame else [0.0]
+
+        for number in range(20):
+            ingress.tell(router.address, route(ingress, number))
+        await eventually(lambda: len(ingress.of(Assigned)) == 20)
+
+        instances = [one.generation.instance for one in ingress.of(Assigned)]
+        assert instances.count(0) == 10
+
+
+async def test_routers_tell_each_other_what_they_placed() -> None:
+    async with empty() as service:
+        router, ingress = await two_workers(service)
+        await service.start(Hosted(actor=Router, role="router", instance=1))
+        other = service.actor(Router, "router/1")
+        await synced(other, 2)
+        await eventually(lambda: len(router.directory.ready("router")) == 2)
+        service.bus.fate = lambda _, frame: [] if b"Report" in frame else [0.0]
+
+        for number in range(4):
+            await run(router, ingress, number, prompt_of(number))
+
+        def heard() -> bool:
+            return sum(member.load.requests for member in other.roster.members()) == 4
+
+        await eventually(heard)
+
+
+async def test_a_worker_that_tells_of_no_block_is_reported_loudly() -> None:
+    async with empty() as service:
+        router, _ = await two_workers(service)
+        service.bus.fate = lambda _, frame: [] if b"Report" in frame else [0.0]
+        now = router.clock.now()
+        member = next(router.roster.members())
+
+        with structlog.testing.capture_logs() as logs:
+            router._check(member, now + 100)
+            router._check(member, now + 100)
+
+        assert [entry["event"] for entry in logs] == ["worker_silent"]
+        assert router.gauges()["silent_workers"] == 1
+        router._check(member, now)
+        assert router.gauges()["silent_workers"] == 0
+
+
+async def test_fallback_prefills_are_counted_and_said() -> None:
+    async with empty() as service:
+        await service.start_worker(ContextWorker, "context")
+        await service.start_worker(GenerationWorker, "generation")
+        router, ingress = await start(service)
+        await synced(router, 2)
+        await service.kill("context/0")
+        await eventually(lambda: router.gauges()["workers"] == 1)
+
+        await run(router, ingress, 1, prompt_of(1))
+
+        gauges = router.gauges()
+        assert (gauges["fallback_no_context"], gauges["models_without_context"]) == (1, 1)
+
+
+async def test_a_router_that_leaves_sends_its_queue_back_to_be_submitted_again() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated", max_running=1, speedup=1)
+        router, ingress = await start(service, admission=AdmissionOptions(fill=1.0))
+        await synced(router, 1)
+        for number in range(3):
+            ingress.tell(router.address, route(ingress, number))
+        await eventually(lambda: router.gauges()["waiting"] == 2)
+
+        await router.draining()
+
+        assert [(await ingress.take(Rejected)).why for _ in range(2)] == ["lost", "lost"]
+
+
+async def test_a_queue_whose_workers_are_gone_is_answered() -> None:
+    async with empty() as service:
+        await service.start_worker(AggregatedWorker, "aggregated", max_running=1, speedup=1)
+        router, ingress = await start(service, admission=AdmissionOptions(fill=1.0))
+        await synced(router, 1)
+        for number in range(2):
+            ingress.tell(router.address, route(ingress, number))
+        await eventually(lambda: router.gauges()["waiting"] == 1)
+
+        await service.kill("aggregated/0")
+
+        assert (await ingress.take(Rejected)).why == "unavailable"
