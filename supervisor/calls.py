@@ -23,6 +23,10 @@ class GetStatus(Call, frozen=True):
     """Answered by `Status`."""
 
 
+class GetMetrics(Call, frozen=True):
+    """Answered by `MetricsText`."""
+
+
 class Down(Call, frozen=True):
     """Stop everything. Answered by `Accepted` at once; the process ending is the rest."""
 
@@ -76,7 +80,7 @@ class Events(Call, frozen=True):
     """Go on with what happens from now on."""
 
 
-AnyCall = GetStatus | Down | Restart | DrainChild | Scale | Apply | Events
+AnyCall = GetStatus | GetMetrics | Down | Restart | DrainChild | Scale | Apply | Events
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True, tag_field="answer", kw_only=True):
@@ -174,4 +178,10 @@ class Status(Answer, frozen=True):
     """The address of its page, if it serves one."""
 
 
-AnyAnswer = Accepted | Denied | Proposal | Status
+class MetricsText(Answer, frozen=True):
+    """What everybody counts, in Prometheus's text format."""
+
+    text: str
+
+
+AnyAnswer = Accepted | Denied | Proposal | Status | MetricsText

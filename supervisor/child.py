@@ -20,17 +20,20 @@ from actors.runtime.link import (
     Failing,
     Hello,
     Link,
+    Measured,
     Prepared,
     Promote,
     Rehearsed,
     Said,
 )
+from actors.runtime.metrics import Family
 from supervisor import logfiles
 from supervisor.exits import Asked, reason_of
 from supervisor.follow import Follower
 from supervisor.launchers.local import Exit, LocalProcess
 from supervisor.launchers.zygote import Image, Zygote
 from supervisor.layout import Layout
+from supervisor.measuring import Asking
 from supervisor.private import write_private
 from supervisor.probes import Prober
 from supervisor.recipe import Recipe
@@ -88,6 +91,7 @@ class Child:
         self._condemned = ""
         self._failing = ""
         self._link: Link | None = None
+        self._asking = Asking()
         self._follower: Follower | None = None
         self._prober: Prober | None = None
         self._log_offset = 0
@@ -284,6 +288,11 @@ class Child:
         self._asked = max(self._asked, what)
 
     @property
+    def condemned(self) -> bool:
+        """Whether the watchdog has killed it."""
+        return bool(self._condemned)
+
+    @property
     def asked(self) -> bool:
         """Whether it has been told to end."""
         return self._asked is not Asked.NOTHING
@@ -324,10 +333,16 @@ class Child:
             case Beat():
                 self.beat, self.beat_at = note, asyncio.get_running_loop().time()
                 self._on_alive(self)
+            case Measured():
+                self._asking.hear(note)
             case Failing(reason):
                 self._failing = reason
             case _:
                 pass  # a second Hello, or an order that is ours to give
+
+    async def measure(self) -> tuple[Family, ...] | None:
+        """What the node counts; None when it does not say in time, or is not linked."""
+        return None if self._link is None else await self._asking.ask(self._link)
 
     def _is_prepared(self) -> None:
         self.prepared = True

@@ -286,6 +286,7 @@ class Children:
                 id=child.id,
                 run=child.run,
                 reason=describe(reason),
+                cause="watchdog" if child.condemned else reason.origin.kind.value,
                 expected=expected,
                 log=str(child.log),
                 tail=() if expected else child.tail(),

@@ -23,7 +23,9 @@ from supervisor.calls import (
     Down,
     DrainChild,
     Events,
+    GetMetrics,
     GetStatus,
+    MetricsText,
     Restart,
     Scale,
 )
@@ -51,6 +53,8 @@ class Owner(Protocol):
         ...
 
     async def status(self) -> Answer: ...
+
+    async def metrics(self) -> str: ...
 
     def stop(self, *, force: bool, drain: bool) -> None: ...
 
@@ -187,6 +191,8 @@ class Control:
         match call:
             case GetStatus():
                 await _say(writer, await self._owner.status())
+            case GetMetrics():
+                await _say(writer, MetricsText(text=await self._owner.metrics()))
             case Down(force=force, drain=drain):
                 await _say(writer, Accepted())
                 self._owner.stop(force=force, drain=drain)

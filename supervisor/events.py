@@ -60,6 +60,8 @@ class ChildEnded(Event, frozen=True):
     log: str
     tail: tuple[str, ...] = ()
     """The last lines of its log, when it was not expected."""
+    cause: str = ""
+    """The sort of end, in one word: see `understudy_child_restarts_total`."""
 
 
 class ChildNotReady(Event, frozen=True):

@@ -31,6 +31,7 @@ from supervisor.gpus import Gpus
 from supervisor.ids import is_understudy
 from supervisor.launchers.zygote import become_subreaper
 from supervisor.layout import Layout
+from supervisor.measuring import Gathered, document
 from supervisor.orders import Orders, answer_of, full_name, replicas
 from supervisor.plan import ROOT, Plan
 from supervisor.plane import NATS
@@ -73,7 +74,8 @@ class Supervisor:
         self._booted_at = self._loop.time()
         self._gone: asyncio.Future[tree.Gone] = self._loop.create_future()
         self._control = Control(layout.socket, self)
-        self._tell = Teller([*listeners, self._control.tell]).tell
+        self._gathered = Gathered()
+        self._tell = Teller([*listeners, self._control.tell, self._gathered.tell]).tell
         self._record = Record(layout.run, self._run_state)
         self._departures = Departures(plan.namespace, plan.nats)
         self._children = Children(
@@ -252,6 +254,25 @@ class Supervisor:
         )
         nodes = self._tree.status()
         return make_status(self._plan, self._holder, self._layout, nodes, children, sight)
+
+    async def metrics(self) -> str:
+        """What everybody counts, for Prometheus."""
+        children = dict(self._children.running)
+        nodes = {id_: child for id_, child in children.items() if not child.is_server}
+        groups = {child.process.pid: id_ for id_, child in children.items() if child.process}
+        answers = await asyncio.gather(*(child.measure() for child in nodes.values()))
+        used = await asyncio.to_thread(usage.look, list(groups))
+        told = [(id_, one) for id_, one in zip(nodes, answers, strict=True) if one is not None]
+        silent = nodes.keys() - dict(told).keys()
+        now = self._loop.time()
+        self._gathered.look(
+            self._tree.status(),
+            {groups[pid]: one for pid, one in used.items()},
+            {id_: now - child.beat_at for id_, child in nodes.items() if child.beat is not None},
+            silent,
+            now,
+        )
+        return document(self._gathered, self._plan.namespace, told)
 
     def subscribe(self, recent: int) -> AbstractContextManager[Subscription]:
         """What happens from now on, after the last `recent` events."""

@@ -91,6 +91,8 @@ class Output(msgspec.Struct):
     prefill is over, its blocks are held until `release` or `cancel`."""
     fetched: bool = False
     """A decode's blocks have arrived: the other side may `release` them."""
+    fetched_bytes: int = 0
+    """With `fetched`: how many were copied; 0 where there is nothing to copy."""
     cached_tokens: int = 0
     """On the first output: prompt tokens whose KV was found in the cache."""
     error: str = ""

@@ -15,6 +15,7 @@ import numpy as np
 from actors.ingress import session as life
 from actors.ingress.exchange import Choice, Exchange
 from actors.ingress.http import HttpServer
+from actors.ingress.measures import Measures, Stopwatch
 from actors.ingress.openai import errors
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.options import IngressOptions
@@ -65,6 +66,8 @@ class Ingress(Actor):
         self._explaining: dict[int, asyncio.Future[Explained]] = {}
         """Of dry runs, by number; bounded by the connections that wait for them."""
         self._next_number = 0
+        self._frame_at = 0.0
+        """When the frame that is being handled came, on the precise clock."""
         self._finished = 0
         self._fell_at = -math.inf
         """When somebody on the way, or a worker, last fell."""
@@ -73,6 +76,7 @@ class Ingress(Actor):
         self._unwanted = Unwanted()
         self._idle = asyncio.Event()
         self._idle.set()
+        self.measures = Measures(self.metrics, lambda: len(self._exchanges))
         self._server = HttpServer(self, self.options)
 
     # -- life ----------------------------------------------------------------------------------
@@ -155,6 +159,8 @@ class Ingress(Actor):
         self._idle.clear()
         now = self.clock.now()
         deadline = now + min(self.options.request_timeout_s, exchange.wishes.timeout_s)
+        exchange.began_at = self.clock.precise()
+        measures = self.measures.of(exchange.model)
         for index, (prompt, sampling) in enumerate(prompts):
             self._next_number += 1
             choice = Choice(
@@ -166,6 +172,7 @@ class Ingress(Actor):
                 sampling,
                 tokenizer.detokenizer(skip_special_tokens=skip_special_tokens),
                 None if stops is None else StopMatcher(stops),
+                Stopwatch(measures, exchange.began_at),
             )
             exchange.add(choice)
             self._choices[choice.number] = choice
@@ -178,6 +185,8 @@ class Ingress(Actor):
         for choice in exchange.choices:
             self._apply(choice, choice.session.step(life.Abandon(), now), now)
             self._forget(choice)
+        if exchange in self._exchanges:
+            self.measures.count(exchange, self.clock.precise())
         self._exchanges.discard(exchange)
         self._finished += 1
         if not self._exchanges:
@@ -210,6 +219,7 @@ class Ingress(Actor):
     @handler
     def frame(self, message: Frame) -> None:
         now = self.clock.now()
+        self._frame_at = self.clock.precise()
         for chunk in message.chunks:
             choice = self._choices.get(chunk.number)
             if choice is None:
@@ -239,6 +249,9 @@ class Ingress(Actor):
             message.key.epoch, message.context, message.generation, message.prompt_tokens
         )
         self._step(message.key.number, event)
+        choice = self._choices.get(message.key.number)
+        if choice is not None:
+            choice.watch.assigned(self.clock.precise())
 
     @handler
     def rejected(self, message: Rejected) -> None:
@@ -308,6 +321,7 @@ class Ingress(Actor):
         for action in actions:
             match action:
                 case life.Deliver(tokens, logprobs):
+                    choice.watch.delivered(self._frame_at, len(tokens))
                     if choice.deliver(tokens, logprobs):
                         self._stop(choice, now)
                         return
@@ -355,6 +369,7 @@ class Ingress(Actor):
         delivered = np.array(action.delivered, dtype=TOKEN_ID).tobytes()
         exchange = choice.exchange
         if action.epoch > 0:
+            self.measures.of(exchange.model).replays.add()
             self.log.info(
                 "replay",
                 request=exchange.request_id,

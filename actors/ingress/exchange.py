@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from actors.ingress.measures import Stopwatch
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.openai.responses import FinishReason, Usage
 from actors.ingress.session import Session
@@ -31,6 +32,7 @@ class Choice:
         sampling: Sampling,
         detokenizer: Detokenizer,
         stops: StopMatcher | None,
+        watch: Stopwatch,
     ) -> None:
         self.exchange = exchange
         self.index = index
@@ -38,6 +40,7 @@ class Choice:
         self.session = session
         self.prompt = prompt
         self.sampling = sampling
+        self.watch = watch
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = 0.0
         """When it fires, on the actor's clock."""
@@ -85,6 +88,8 @@ class Exchange:
         self.begun = asyncio.Event()
         self.ended = asyncio.Event()
         self.error: ApiError | None = None
+        self.began_at = 0.0
+        """On the precise clock."""
         self._open = 0
 
     def add(self, choice: Choice) -> None:

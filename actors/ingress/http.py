@@ -34,6 +34,8 @@ from actors.ingress.wishes import Wishes, explaining_headers, read_wishes
 from actors.messages.sampling import Sampling
 from actors.messages.submit import ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from actors.runtime.errors import ActorError
+from actors.runtime.metrics import CONTENT_TYPE, render
+from actors.runtime.metrics.registry import OTHER
 from actors.text.model_files import TokenizerNotFound
 from actors.text.stop_strings import StopAutomaton
 
@@ -74,7 +76,8 @@ class HttpServer:
         """Raises AddressInUse."""
         options = self._options
         app = web.Application(
-            client_max_size=options.max_body_bytes, middlewares=[web.middleware(_speak_openai)]
+            client_max_size=options.max_body_bytes,
+            middlewares=[self._count, web.middleware(_speak_openai)],
         )
         app.add_routes(
             [
@@ -85,6 +88,7 @@ class HttpServer:
                 web.get("/live", self._live),
                 web.get("/ready", self._ready),
                 web.get("/health", self._ready),
+                *([web.get("/metrics", self._metrics)] if options.metrics else ()),
             ]
         )
         self._runner = web.AppRunner(
@@ -289,6 +293,21 @@ class HttpServer:
     def _model_objects(self) -> list[Model]:
         models = self._ingress.fleet.models()
         return [Model(name, int(card.started_at)) for name, card in sorted(models.items())]
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        """Of this node alone; the supervisor has those of all."""
+        node = self._ingress.node
+        text = render([([("node", node.name)], node.metrics.collect())])
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    @web.middleware
+    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        resource = request.match_info.route.resource
+        # Not what the client wrote: that could be anything.
+        path = OTHER if resource is None else resource.canonical
+        self._ingress.measures.http.labels(path, str(response.status)).add()
+        return response
 
     async def _live(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})

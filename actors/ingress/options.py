@@ -41,4 +41,6 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     explain: bool = True
     """Tell clients that ask for it which workers served them, and why those. Names of workers and
     their load are not for strangers: turn it off where clients are."""
+    metrics: bool = True
+    """Serve `/metrics` of this process for Prometheus."""
     replay: Policy = Policy()

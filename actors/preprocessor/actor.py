@@ -10,6 +10,7 @@ import msgspec
 from actors.messages.assign import Rejected, Why
 from actors.messages.cards import Fleet, WorkerCard
 from actors.messages.route import Route
+from actors.messages.stages import PREPROCESS, stages
 from actors.messages.submit import Submit
 from actors.preprocessor.grammars import Grammars
 from actors.preprocessor.prompts import Unacceptable, prepare, prompt_bytes
@@ -50,6 +51,7 @@ class Preprocessor(Actor):
         self._grammars = Grammars()
         self._beside = 0
         self._handled = 0
+        self._seconds = stages(self.metrics).labels(PREPROCESS)
 
     async def starting(self) -> None:
         self.watch(EVERY_ROLE)
@@ -60,6 +62,7 @@ class Preprocessor(Actor):
     @handler
     def submit(self, message: Submit) -> None:
         self._handled += 1
+        began_at = self.clock.precise()
         card = self._fleet.models().get(message.model)
         if card is None or card.max_context_tokens == 0:
             text = f"no worker of {message.model} is ready"
@@ -69,13 +72,13 @@ class Preprocessor(Actor):
         known = message.sampling.grammar is None or self._grammars.knows(message.sampling.grammar)
         short = known and prompt_bytes(message) <= self.options.inline_bytes
         if tokenizer is not None and short:
-            self._send(message, self._prepare(message, tokenizer, card))
+            self._send(message, self._prepare(message, tokenizer, card), began_at)
         elif self._beside >= MAX_BESIDE:
             text = "too many long prompts are being tokenised"
             self._reject(message, "overloaded", text, retry_after_s=RETRY_AFTER_S)
         else:
             self._beside += 1
-            self.spawn(self._submit_beside(message, card), name="tokenise")
+            self.spawn(self._submit_beside(message, card, began_at), name="tokenise")
 
     @handler
     def joined(self, message: Joined) -> None:
@@ -91,7 +94,7 @@ class Preprocessor(Actor):
         if isinstance(message.message, Route):
             self._reject(message.message, "lost", f"{message.target}: {message.reason}")
 
-    async def _submit_beside(self, message: Submit, card: WorkerCard) -> None:
+    async def _submit_beside(self, message: Submit, card: WorkerCard, began_at: float) -> None:
         began = self.clock.now()
         try:
             tokenizer = await self._tokenizers.load(card.tokenizer)
@@ -99,7 +102,7 @@ class Preprocessor(Actor):
             if isinstance(route, Route) and route.budget_s:
                 left_s = max(MIN_BUDGET_S, route.budget_s - (self.clock.now() - began))
                 route = msgspec.structs.replace(route, budget_s=left_s)
-            self._send(message, route)
+            self._send(message, route, began_at)
         except TokenizerNotFound as error:
             self.log.warning("tokenizer_not_loaded", model=card.model, error=str(error))
             text = f"the tokenizer of {card.model} cannot be loaded"
@@ -107,7 +110,8 @@ class Preprocessor(Actor):
         finally:
             self._beside -= 1
 
-    def _send(self, message: Submit, route: Route | Unacceptable) -> None:
+    def _send(self, message: Submit, route: Route | Unacceptable, began_at: float) -> None:
+        self._seconds.observe(self.clock.precise() - began_at)
         if isinstance(route, Unacceptable):
             self._reject(message, route.why, route.text, param=route.param)
             return

@@ -13,6 +13,7 @@ from actors.messages.events import Inventory, Placed, Placement, Report, TellInv
 from actors.messages.explain import Explained
 from actors.messages.key import RequestKey, count_tokens
 from actors.messages.route import Route
+from actors.messages.stages import ROUTE, stages
 from actors.messages.work import Generate, Prefill
 from actors.router import explain
 from actors.router.admission import RESUMED_PRIORITY, AdmissionQueue, Refused
@@ -71,6 +72,7 @@ class Router(Actor):
         self._share_timer: asyncio.TimerHandle | None = None
         self._routed = 0
         self._without_context: set[str] = set()
+        self._seconds = stages(self.metrics).labels(ROUTE)
 
     def _make_placer(self, name: StrategyName) -> Placer:
         strategy = make_strategy(name, self.index, self.options.cost, random.Random())
@@ -152,7 +154,9 @@ class Router(Actor):
             self._sessions.note(message.hints.session, decision.workers, now)
         if message.hints.strategy:
             self.statistics.overridden += 1
-        self.statistics.decided(decision, ask, time.perf_counter() - began)
+        took_s = time.perf_counter() - began
+        self.statistics.decided(decision, ask, took_s)
+        self._seconds.observe(queued_s + took_s)
         try:
             # First, so that the ingress knows whom to watch before tokens can come.
             self.tell(message.key.ingress, assigned)

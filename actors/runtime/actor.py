@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from actors.runtime.clock import Clock
     from actors.runtime.directory import Directory
+    from actors.runtime.metrics import Metrics
     from actors.runtime.node import Node
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -215,6 +216,11 @@ class Actor:
     @property
     def clock(self) -> Clock:
         return self.node.clock
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where this node counts; see `actors.runtime.metrics`."""
+        return self.node.metrics
 
     @property
     def log(self) -> FilteringBoundLogger:

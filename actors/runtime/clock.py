@@ -14,6 +14,11 @@ class Clock(Protocol):
         """Monotonic seconds. Only differences mean anything."""
         ...
 
+    def precise(self) -> float:
+        """Monotonic seconds for measuring how long something took, to the microsecond; not those
+        of `now`, which stands still while a callback runs and may tick in milliseconds."""
+        ...
+
     def wall(self) -> float:
         """Seconds since 1970, for people and for other hosts."""
         ...
@@ -24,6 +29,9 @@ class LoopClock:
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def precise(self) -> float:
+        return time.perf_counter()
 
     def wall(self) -> float:
         return time.time()

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from actors.runtime.metrics.family import Family
+
 LINE_LIMIT = 1024 * 1024
+MEASURED_POINTS = 1000
+"""Series in one `Measured`; of some 200 bytes each."""
 
 
 class Note(msgspec.Struct, frozen=True, tag=True, tag_field="note"):
@@ -54,6 +59,15 @@ class Beat(Note, frozen=True):
     """By actor name: what `Actor.gauges` says, and its mailbox's depth."""
 
 
+class Measured(Note, frozen=True):
+    """Child: what it counts, after `Measure`. In as many notes as it takes for none to be long."""
+
+    number: int
+    """Of the `Measure` that this answers."""
+    families: tuple[Family, ...]
+    last: bool
+
+
 class Failing(Note, frozen=True):
     """Child: it is about to end abnormally, and why."""
 
@@ -62,6 +76,12 @@ class Failing(Note, frozen=True):
 
 class DrainOrder(Note, frozen=True):
     """Supervisor: take no new work, finish what is in hand, exit 0."""
+
+
+class Measure(Note, frozen=True):
+    """Supervisor: tell what you count."""
+
+    number: int
 
 
 class Promote(Note, frozen=True):
@@ -79,10 +99,23 @@ class Promote(Note, frozen=True):
     """Appended to; where its standard output and error go from now on. None: where they went."""
 
 
-Said = Hello | Prepared | Rehearsed | Beat | Failing | DrainOrder | Promote
+Said = Hello | Prepared | Rehearsed | Beat | Measured | Failing | DrainOrder | Measure | Promote
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)
+
+
+def measured(number: int, families: Sequence[Family]) -> Iterator[Measured]:
+    """An answer in notes of which none is over the limit."""
+    together: list[Family] = []
+    points = 0
+    for family in families:
+        if together and points + len(family.points) > MEASURED_POINTS:
+            yield Measured(number, tuple(together), last=False)
+            together, points = [], 0
+        together.append(family)
+        points += len(family.points)
+    yield Measured(number, tuple(together), last=True)
 
 
 class Link:

@@ -31,6 +31,8 @@ from actors.runtime.errors import (
     Refused,
 )
 from actors.runtime.message import Fault, Message, Ok, decode_answer, encode, split
+from actors.runtime.metrics.registry import Metrics
+from actors.runtime.metrics.vitals import Vitals
 from actors.runtime.pids import process_started
 from actors.runtime.registry.base import EMPTY_META, Entry, Observation, Registry, State
 from actors.runtime.transport.base import Bounce, Subscription, Transport
@@ -84,6 +86,8 @@ class Node:
         self.clock: Clock = clock or LoopClock()
         self.base_dir = base_dir or Path.cwd()
         self.directory = Directory()
+        self.metrics = Metrics()
+        self.vitals = Vitals(self)
         self.log = structlog.get_logger("actor").bind(node=name)
         self._cells: dict[str, Cell] = {}
         self._rehearsed: list[Actor] = []

@@ -30,9 +30,11 @@ from actors.runtime.link import (
     Failing,
     Hello,
     Link,
+    Measure,
     Prepared,
     Promote,
     Rehearsed,
+    measured,
 )
 from actors.runtime.node import Hosted, Node
 from actors.runtime.pids import name_this_process, process_started
@@ -264,6 +266,9 @@ class Process:
                 match note:
                     case DrainOrder():
                         self._drain.set()
+                    case Measure(number=number):
+                        for part in measured(number, self._node.metrics.collect()):
+                            link.say(part)
                     case Promote() if self._spec.standby and not self._promotion.done():
                         self._promote(note)
                     case _:
@@ -290,7 +295,9 @@ class Process:
         while True:
             due = loop.time() + self._spec.heartbeat_s
             await asyncio.sleep(self._spec.heartbeat_s)
-            link.say(_beat(self._node.cells, lag_s=max(0.0, loop.time() - due)))
+            lag_s = max(0.0, loop.time() - due)
+            self._node.vitals.loop_was_late(lag_s)
+            link.say(_beat(self._node.cells, lag_s=lag_s))
 
 
 def _beat(cells: Sequence[Cell], *, lag_s: float) -> Beat:

@@ -24,6 +24,7 @@ from actors.worker.engines import (
     tokenizer_source,
 )
 from actors.worker.jobs import Jobs, Work, failure
+from actors.worker.measures import Measures
 from actors.worker.options import WorkerOptions
 from actors.worker.publisher import Publisher
 
@@ -52,6 +53,8 @@ class Worker(Actor):
         self._started_at = self.clock.wall()
         self._jobs = Jobs()
         self._tokens = 0
+        model = self.options.model or self.options.engine.model
+        self._measures = Measures(self.metrics, model, self.duty)
         self._ingresses: set[Address] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -64,6 +67,7 @@ class Worker(Actor):
 
     async def starting(self) -> None:
         self._info = await self._engine.start()
+        self._measures.follow(self._engine.load, lambda: (self._engine.progress, self._tokens))
         self.spawn(self._run_steps(), name="steps")
         self._publisher.start()
         self.spawn(self._watch_budgets(), name="budgets")
@@ -162,7 +166,7 @@ class Worker(Actor):
 
     def _take_on(self, work: Work) -> None:
         self._publisher.take(work.key)
-        request, superseded = self._jobs.add(work, self.clock.now())
+        request, superseded = self._jobs.add(work, self.clock.now(), self.clock.precise())
         for job_id in superseded:
             self._engine.cancel(job_id)
         if request is None:
@@ -210,6 +214,8 @@ class Worker(Actor):
         async for outputs in self._engine.steps():
             self._publisher.touch()
             step = self._jobs.step(outputs, self.address, self.clock.now())
+            if step.began or step.arrived or step.over:
+                self._measures.stepped(step, self.clock.precise())
             for ingress, chunks in step.frames.items():
                 self._tokens += sum(len(chunk.tokens) for chunk in chunks)
                 self._send_frame(ingress, chunks)

@@ -37,6 +37,12 @@ class Job(msgspec.Struct):
     """A prefill that is done; what is left of it are blocks that wait for `Fetched`."""
     until: float = math.inf
     """When the time of the request is over and nobody waits for it."""
+    taken_at: float = 0.0
+    """When it came. This and the next only for measuring, on a clock of their own."""
+    began_at: float = 0.0
+    """When its first output came, or its blocks; 0 before."""
+    begun: bool = False
+    """Whether a token of it has been sent from here."""
 
     @property
     def key(self) -> RequestKey:
@@ -51,6 +57,12 @@ class Step(msgspec.Struct):
     """For generation workers: go on from here."""
     fetched: list[tuple[Address, Fetched]] = []
     """For context workers: the blocks are here."""
+    began: list[tuple[Job, int]] = []
+    """Those whose first tokens from here these were, with the prompt tokens found in the cache."""
+    arrived: list[tuple[Job, int]] = []
+    """Those whose blocks have come, with the bytes that were copied."""
+    over: list[tuple[Job, str]] = []
+    """Those that need nothing more computed here: how they ended, or `handed_off`."""
 
 
 class Jobs:
@@ -65,7 +77,9 @@ class Jobs:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def add(self, work: Work, now: float = 0.0) -> tuple[Request | None, list[int]]:
+    def add(
+        self, work: Work, now: float = 0.0, taken_at: float = 0.0
+    ) -> tuple[Request | None, list[int]]:
         """Take work on: the engine's request, and the engine requests it supersedes.
 
         The request is None for work that is a repeat, or older than what is here already.
@@ -77,7 +91,7 @@ class Jobs:
         superseded = [] if known is None else [self.drop(known).id]
         self._next += 1
         sent = 1 if isinstance(work, Decode) else 0
-        job = Job(self._next, work, sent, Sent(work.key, sent))
+        job = Job(self._next, work, sent, Sent(work.key, sent), taken_at=taken_at)
         if work.budget_s:
             job.until = now + work.budget_s
         self._by_id[job.id] = self._by_key[sequence] = job
@@ -114,7 +128,7 @@ class Jobs:
 
     def step(self, outputs: Iterable[Output], me: Address, now: float = 0.0) -> Step:
         """Turn the outputs of one engine step into messages."""
-        step = Step({}, [], [])
+        step = Step({}, [], [], [], [], [])
         for output in outputs:
             job = self._by_id.get(output.id)
             if job is not None:
@@ -130,6 +144,10 @@ class Jobs:
             return
         if output.fetched and isinstance(work, Decode):
             step.fetched.append((work.context, Fetched(key)))
+            step.arrived.append((job, output.fetched_bytes))
+        if output.tokens and not job.begun:
+            job.begun = True
+            step.began.append((job, output.cached_tokens))
         if output.tokens or output.finish is not None:
             finish = "" if output.finish is None else output.finish.value
             chunk = Chunk(
@@ -150,11 +168,13 @@ class Jobs:
             left_s = max(MIN_BUDGET_S, job.until - now) if work.budget_s else 0.0
             decode = _decode(work, output.handoff, me, left_s)
             step.decodes.append((work.generation, decode))
+            step.over.append((job, "handed_off"))
         if output.finish is not None:
             if output.finish is Finish.ERROR and isinstance(work, Decode) and not output.fetched:
                 # It never got the blocks, or not all: the other side need not keep them.
                 step.fetched.append((work.context, Fetched(key)))
             self.drop(job, remember=True)
+            step.over.append((job, output.finish.value))
 
 
 def failure(key: RequestKey, sent: int, text: str) -> Chunk:

@@ -71,6 +71,11 @@ examples:
 examples:
   supervise events                             # what has lately happened
   supervise events -f --json | jq 'select(.event == "ChildEnded")'""",
+    "metrics": """\
+examples:
+  supervise metrics
+  supervise metrics | grep understudy_requests_total
+  supervise metrics > /var/lib/node_exporter/understudy.prom""",
     "top": """\
 examples:
   supervise top
@@ -230,6 +235,8 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
         "-n", "--lines", type=_count, default=20, metavar="N", help="of each child (default 20)"
     )
     _add_json(logs)
+    metrics = add("metrics", "print what every process counts, in Prometheus's text format")
+    _add_target(metrics)
     events = add("events", "print what has happened lately, or goes on happening")
     events.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     _add_json(events)

@@ -23,7 +23,9 @@ from supervisor.calls import (
     Denied,
     Down,
     Events,
+    GetMetrics,
     GetStatus,
+    MetricsText,
     Restart,
     Status,
 )
@@ -77,6 +79,15 @@ def restart(options: Options, environ: Mapping[str, str]) -> int:
     if not isinstance(answer, Accepted):
         return refused(answer)
     print(f"{options.child} is ready again")
+    return 0
+
+
+def metrics(options: Options, environ: Mapping[str, str]) -> int:
+    """Print what every process counts."""
+    answer = ask(options, environ, GetMetrics())
+    if not isinstance(answer, MetricsText):
+        return refused(answer)
+    print(answer.text, end="")
     return 0
 
 

@@ -28,6 +28,7 @@ _ROOMS = MappingProxyType(
         "drain": "change",
         "apply": "change",
         "events": "ask",
+        "metrics": "ask",
         "logs": "logs",
         "top": "top",
         "completion": "completion",

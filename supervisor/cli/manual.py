@@ -90,6 +90,17 @@ calls can be compared by: clock_s is the time between them.{_TARGET}""",
             (_DONE, _USAGE, _NOT_RUNNING),
             (_STATE_DIR, _NO_COLOR),
         ),
+        "metrics": Manual(
+            f"""\
+Print what every process counts, in the text format that Prometheus scrapes: requests and tokens,
+times to the first token and between tokens, stages, KV cache, mailboxes, restarts by reason. Each
+series has the name of its node. A node that does not answer soon is left out, and
+understudy_child_silent says so.
+
+For Prometheus itself start with --web PORT: the same stands at /metrics of that port.{_TARGET}""",
+            (_DONE, _USAGE, _NOT_RUNNING),
+            (_STATE_DIR,),
+        ),
         "top": Manual(
             f"""\
 Show the tree live: state, restarts, CPU, memory, waiting messages, sequences in the batch and

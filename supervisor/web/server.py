@@ -1,10 +1,11 @@
 """Serves one page on loopback, and to that page what is going on, as server-sent events.
 
 It can be read by every user of the host, as anything on loopback; so no secret is in a status,
-and nothing can be changed from here: there are three addresses, and all of them only tell.
+and nothing can be changed from here: there are four addresses, and all of them only tell.
 
     /             the page
     /status.json  one status
+    /metrics      what every process counts, for Prometheus
     /live         `status` now and each second, sooner when something happens; `happening` for each
                   event; `bye` when the supervisor ends
 """
@@ -21,6 +22,7 @@ from typing import Protocol, Self
 import msgspec
 from aiohttp import web
 
+from actors.runtime.metrics import CONTENT_TYPE
 from supervisor.calls import Status
 from supervisor.control import Subscription
 from supervisor.events import Event
@@ -63,6 +65,8 @@ class Shown(Protocol):
 
     async def status(self) -> Status: ...
 
+    async def metrics(self) -> str: ...
+
     def subscribe(self, recent: int) -> AbstractContextManager[Subscription]: ...
 
 
@@ -82,6 +86,7 @@ class Page:
         app = web.Application(middlewares=[self._only_from_here])
         app.router.add_get("/", self._page)
         app.router.add_get("/status.json", self._status)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/live", self._live)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
         await self._runner.setup()
@@ -120,6 +125,10 @@ class Page:
     async def _status(self, _request: web.Request) -> web.Response:
         body = msgspec.json.encode(await self._shown.status())
         return web.Response(body=body, content_type="application/json", headers=_HEADERS)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        text = await self._shown.metrics()
+        return web.Response(body=text.encode(), headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         if len(self._readers) >= READERS_LIMIT:

@@ -101,6 +101,7 @@ class Handoffs:
         error = ""
         try:
             self._exchange.fetch(ticket, skip, targets)
+            stream.copied_bytes = len(targets) * self._exchange.block_bytes
         except TransferError as failure:
             error = str(failure)
         except Exception as failure:  # noqa: BLE001 - one broken fetch ends one request, not all

@@ -243,7 +243,7 @@ class Steps:
             del self._streams[stream.request.id]
             output.finish, output.error = Finish.ERROR, error
         else:
-            output.fetched = True
+            output.fetched, output.fetched_bytes = True, stream.copied_bytes
 
     def _step_at_pace(self, plan: Plan) -> None:
         tokens = sum(piece.length for piece in (*plan.decodes, *plan.prompts))

@@ -22,6 +22,8 @@ class Stream:
         self.cached_reported = False
         self.guide: Guide | None = None
         """Holds the sequence to its grammar; made before it is scheduled."""
+        self.copied_bytes = 0
+        """Of a decode: KV cache that was fetched for it."""
         first = None if request.handoff is None else request.handoff.first_token
         self.sequence: Sequence = sequence_of(
             request.id, request.prompt, block_tokens=info.block_tokens, first_token=first

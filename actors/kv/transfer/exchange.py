@@ -78,6 +78,10 @@ class Exchange:
         if choice in {"auto", "tcp"} or not self._transports:
             self._transports.append(TcpTransport(memory, self._shape, self._offers, host))
 
+    @property
+    def block_bytes(self) -> int:
+        return self._memory.block_bytes
+
     def offer(self, blocks: Sequence[int], tokens: int) -> Ticket:
         """Let the blocks be fetched once. They must stay as they are until `withdraw`.
 

@@ -104,7 +104,8 @@ def test_fetched_blocks_are_reported_to_the_context_worker_without_a_chunk() -> 
 
     step = jobs.step([Output(number, [], fetched=True)], ME)
 
-    assert step == Step({}, [], [(OTHER, Fetched(key()))])
+    assert (step.frames, step.decodes) == ({}, [])
+    assert step.fetched == [(OTHER, Fetched(key()))]
 
 
 def test_a_decode_that_fails_before_the_fetch_lets_the_blocks_go() -> None:
