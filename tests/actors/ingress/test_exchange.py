@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.ingress.exchange import Choice, Exchange
+from actors.ingress.measures import Measures, Stopwatch
 from actors.ingress.openai import errors
 from actors.ingress.openai.responses import FinishReason
 from actors.ingress.session import Arrived, Assigned, Policy, Session
@@ -15,6 +16,7 @@ from actors.messages.frame import Chunk
 from actors.messages.sampling import Logprobs, Sampling
 from actors.messages.submit import TokenPrompt
 from actors.runtime.address import Address
+from actors.runtime.metrics import Metrics
 from actors.text.stop_strings import StopAutomaton, StopMatcher
 from tests.service import text_of, tokenizer
 
@@ -55,6 +57,7 @@ def exchange(choices: int = 1, *stops: str) -> tuple[Exchange, Kept]:
                 Sampling(max_tokens=100),
                 tokenizer().detokenizer(),
                 None if automaton is None else StopMatcher(automaton),
+                Stopwatch(Measures(Metrics(), lambda: 0).of("m"), 0.0),
             )
         )
     return made, sink
