@@ -27,6 +27,9 @@ class Owner:
     def find(self, hello: Hello) -> Child | None:
         return None
 
+    async def metrics(self) -> str:
+        return "seen_total 1\n"
+
     async def status(self) -> Answer:
         return Accepted()
 

@@ -34,6 +34,9 @@ class Shown:
         self.control = Control(directory / "s", nobody)
         self.answer = rows.status(rows.row("w/0", restarts=3))
 
+    async def metrics(self) -> str:
+        return "seen_total 1\n"
+
     async def status(self) -> Status:
         return self.answer
 
@@ -163,3 +166,9 @@ async def test_a_port_that_is_taken_is_named() -> None:
 
 def decoded(content: bytes) -> Event:
     return msgspec.json.decode(content, type=ChildReady)
+
+
+async def test_prometheus_can_read_what_everybody_counts(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, web), web.get("/metrics") as response:
+        assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert await response.text() == "seen_total 1\n"
