@@ -20,7 +20,7 @@ from supervisor.calls import ChildRow, Status
 from supervisor.layout import Layout
 
 HELLO = Path(__file__).parents[2] / "topologies" / "examples" / "hello" / "hello.yaml"
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 """For anything awaited here; the machine may be busy."""
 
 
