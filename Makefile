@@ -32,6 +32,16 @@ conformance: setup ## OTP's own test list against the supervision tree, with cou
 	$(BIN)/python -m pytest -q tests/conformance
 	$(BIN)/python -m tests.conformance.summary
 
+faults: setup ## Every fault in real processes, the long ones too (8 minutes)
+	$(BIN)/python -m pytest -m 'long or not long' tests/faults
+
+chaos: setup ## An hour of random faults under load; MINUTES=5 for less
+	$(BIN)/python -m bench.chaos --minutes $(or $(MINUTES),60)
+
+chaos-table: setup ## Each kind of fault 30 times, then every two at once (40 minutes)
+	$(BIN)/python -m bench.chaos --table
+	$(BIN)/python -m bench.chaos --pairs
+
 restart: setup ## How long a killed actor is away (3 minutes)
 	$(BIN)/python -m bench.restart
 
@@ -50,4 +60,4 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test conformance restart lint format lock clean
+.PHONY: help setup serve test conformance faults chaos chaos-table restart lint format lock clean

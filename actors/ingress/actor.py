@@ -74,6 +74,9 @@ class Ingress(Actor):
         self._news = asyncio.Event()
         """Set, and replaced, whenever somebody joins."""
         self._unwanted = Unwanted()
+        self._counted = {"replays": 0, "asked": 0, "stale": 0, "waited": 0}
+        """Attempts after the first; questions to workers; chunks of older attempts; times that a
+        request waited for somebody's successor."""
         self._idle = asyncio.Event()
         self._idle.set()
         self.measures = Measures(self.metrics, lambda: len(self._exchanges))
@@ -104,7 +107,7 @@ class Ingress(Actor):
         return self._finished, False
 
     def gauges(self) -> dict[str, float]:
-        return {"open": len(self._exchanges), "requests": self._finished}
+        return {"open": len(self._exchanges), "requests": self._finished, **self._counted}
 
     # -- requests, called by the HTTP server ---------------------------------------------------
 
@@ -131,6 +134,7 @@ class Ingress(Actor):
             left_s = self._patient_until - self.clock.now()
             if left_s <= 0:
                 return
+            self._counted["waited"] += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
                     await self._news.wait()
@@ -226,6 +230,7 @@ class Ingress(Actor):
                 self._refuse(message.worker, chunk, now)
                 continue
             if chunk.epoch < choice.session.epoch:
+                self._counted["stale"] += 1
                 self._refuse(message.worker, chunk, now)
             self._apply(choice, choice.session.step(life.Arrived(chunk), now), now)
 
@@ -370,6 +375,7 @@ class Ingress(Actor):
         exchange = choice.exchange
         if action.epoch > 0:
             self.measures.of(exchange.model).replays.add()
+            self._counted["replays"] += 1
             self.log.info(
                 "replay",
                 request=exchange.request_id,
@@ -402,6 +408,7 @@ class Ingress(Actor):
 
     def _ask(self, choice: Choice, action: life.Ask) -> None:
         key = RequestKey(self.address, choice.number, action.epoch)
+        self._counted["asked"] += 1
         try:
             self.tell(action.worker, Resend(key, action.offset))
         except NoSuchActor as error:

@@ -265,8 +265,7 @@ class Session:
             return self._assigned_twice(event)
         self.phase = Phase.ASSIGNED
         self.context, self.generation = event.context, event.generation
-        if self.epoch == 0:
-            self.prompt_tokens = event.prompt_tokens
+        self.prompt_tokens = event.prompt_tokens - self._epoch_start
         self._unassigned = self._refusals = 0
         self._await_token(now)
         return []
@@ -305,8 +304,11 @@ class Session:
         return self._early.pop(min(overtaken)) if overtaken else None
 
     def _take(self, chunk: Chunk, expected: int, now: float) -> list[Action]:
-        if chunk.offset == 0 and self.epoch == 0:
+        if chunk.offset == 0 and not self.delivered:
+            # The first attempt that got as far as a token; what a replay finds in a cache is
+            # no doing of the client's.
             self.cached_tokens = chunk.cached_tokens
+            self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
         repeated = expected - chunk.offset
         tokens = chunk.tokens[repeated:]
         actions: list[Action] = []

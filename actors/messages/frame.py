@@ -24,6 +24,8 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
     cached_tokens: int = 0
     """On the first chunk: prompt tokens found in the cache."""
     logprobs: list[Logprobs] | None = None
+    prompt_tokens: int = 0
+    """On the first chunk, from whoever computed the prompt: how long it was."""
 
 
 class Frame(Message, frozen=True):

@@ -30,6 +30,7 @@ class Sent(msgspec.Struct):
     finish: str = ""
     error: str = ""
     cached_tokens: int = 0
+    prompt_tokens: int = 0
 
     def note(self, chunk: Chunk) -> None:
         """Another chunk goes out."""
@@ -40,7 +41,7 @@ class Sent(msgspec.Struct):
         if chunk.finish:
             self.finish, self.error = chunk.finish, chunk.error
         if chunk.offset == 0:
-            self.cached_tokens = chunk.cached_tokens
+            self.cached_tokens, self.prompt_tokens = chunk.cached_tokens, chunk.prompt_tokens
         if len(tokens) >= 2 * TOKENS_KEPT:
             self._trim()
 
@@ -58,6 +59,7 @@ class Sent(msgspec.Struct):
             self.error,
             self.cached_tokens if offset == 0 else 0,
             None if self.logprobs is None else self.logprobs[start:],
+            0 if offset else self.prompt_tokens,
         )
 
     def _trim(self) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from actors.engines.base import Finish, Handoff, Output, Phase, Request
 from actors.messages.frame import Chunk
-from actors.messages.key import RequestKey
+from actors.messages.key import RequestKey, count_tokens
 from actors.messages.work import Decode, Fetched, Generate, Prefill
 from actors.runtime.address import Address
 from actors.worker.history import Ended, Sent
@@ -159,6 +159,7 @@ class Jobs:
                 output.error,
                 output.cached_tokens,
                 output.logprobs,
+                0 if job.sent else count_tokens(work.prompt),
             )
             step.frames.setdefault(key.ingress, []).append(chunk)
             job.sent += len(output.tokens)

@@ -360,6 +360,34 @@ def test_the_deadline_ends_everything() -> None:
     assert actions[-1].why == "timeout"
 
 
+def test_the_prompt_is_counted_also_when_the_first_attempt_was_never_assigned() -> None:
+    session = Session(POLICY, 100, DEADLINE)
+    session.begin(0.0)
+    run(session, Fell(Address("router", 0, 3), "killed", on_the_way=True))
+
+    run(session, Assigned(1, CONTEXT, GENERATION, 7))
+
+    assert session.prompt_tokens == 7
+
+
+def test_delivered_tokens_do_not_count_as_prompt_after_a_replay() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5, 6), Fell(GENERATION, "killed"))
+
+    run(session, Assigned(1, CONTEXT, GENERATION, 9))
+
+    assert session.prompt_tokens == 7
+
+
+def test_the_prompt_is_counted_by_the_worker_when_the_assignment_was_lost() -> None:
+    session = Session(POLICY, 100, DEADLINE)
+    session.begin(0.0)
+
+    run(session, Arrived(Chunk(1, 0, 0, [5], cached_tokens=4, prompt_tokens=7)))
+
+    assert (session.prompt_tokens, session.cached_tokens) == (7, 4)
+
+
 REFERENCE = list(range(1000, 1040))
 
 

@@ -101,7 +101,9 @@ async def test_the_context_worker_sends_the_first_token_and_the_handoff() -> Non
         frame, decode = await ingress.take(Frame), await generation.take(Decode)
 
         [first] = reference(PROMPT[:8], SEED, 2)[1:]
-        assert frame == Frame(context.address, [Chunk(1, 0, 0, [first])])
+        assert frame == Frame(
+            context.address, [Chunk(1, 0, 0, [first], prompt_tokens=len(PROMPT) // 4)]
+        )
         assert (decode.first_token, decode.context) == (first, context.address)
         assert (decode.sampling, decode.resumed) == (sampling(20), 1)
         assert not service.at_rest("context/0"), "the blocks wait to be fetched"

@@ -69,7 +69,7 @@ def test_a_finished_prefill_sends_its_token_and_hands_the_sequence_over() -> Non
 
     step = jobs.step([Output(number, [77], handoff=Handoff(77, b"ticket"), cached_tokens=1)], ME)
 
-    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [77], cached_tokens=1)]}
+    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [77], cached_tokens=1, prompt_tokens=2)]}
     assert step.decodes == [
         (OTHER, Decode(key(), "r", PROMPT, SAMPLING, ME, 77, b"ticket", resumed=1))
     ]
@@ -93,7 +93,7 @@ def test_a_prefill_whose_first_token_ends_the_sequence_hands_nothing_over() -> N
 
     step = jobs.step([Output(number, [], finish=Finish.STOP)], ME)
 
-    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [], "stop")]}
+    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [], "stop", prompt_tokens=2)]}
     assert step.decodes == []
     assert len(jobs) == 0
 
@@ -267,7 +267,7 @@ def test_what_was_sent_can_be_sent_again_from_any_token_on() -> None:
     id_ = added(jobs, generate(key()))
     jobs.step([Output(id_, [5], cached_tokens=16), Output(id_, [6, 7])], ME)
 
-    assert jobs.again(key(), 0) == Chunk(1, 0, 0, [5, 6, 7], cached_tokens=16)
+    assert jobs.again(key(), 0) == Chunk(1, 0, 0, [5, 6, 7], cached_tokens=16, prompt_tokens=2)
     assert jobs.again(key(), 2) == Chunk(1, 0, 2, [7])
     assert jobs.again(key(), 3) == Chunk(1, 0, 3, []), "nothing new, but alive"
 
@@ -288,7 +288,7 @@ def test_the_first_token_can_be_sent_again_after_the_handoff() -> None:
     assert job is not None
     jobs.drop(job, remember=True)
 
-    assert jobs.again(key(), 0) == Chunk(1, 0, 0, [5])
+    assert jobs.again(key(), 0) == Chunk(1, 0, 0, [5], prompt_tokens=2)
 
 
 def test_what_is_not_known_is_answered_with_an_error() -> None:
