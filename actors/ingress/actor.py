@@ -19,6 +19,7 @@ from actors.ingress.measures import Measures, Stopwatch
 from actors.ingress.openai import errors
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.options import IngressOptions
+from actors.ingress.readiness import Readiness
 from actors.ingress.session import Session
 from actors.ingress.sinks import Head
 from actors.ingress.unwanted import Unwanted
@@ -34,6 +35,7 @@ from actors.messages.work import Cancel, Resend
 from actors.runtime.actor import Actor, Down, Joined, Regained, Returned, handler
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
+from actors.runtime.metrics import Metrics
 from actors.runtime.node import EVERY_ROLE
 from actors.runtime.registry.base import State
 from actors.text.stop_strings import StopAutomaton, StopMatcher
@@ -80,6 +82,10 @@ class Ingress(Actor):
         self._idle = asyncio.Event()
         self._idle.set()
         self.measures = Measures(self.metrics, lambda: len(self._exchanges))
+        self._unseen = Measures(Metrics(), lambda: 0)
+        """Where probes count, so that they show in nobody's latencies."""
+        self.readiness = Readiness(self, self.options.ready_timeout_s)
+        self.is_draining = False
         self._server = HttpServer(self, self.options)
 
     # -- life ----------------------------------------------------------------------------------
@@ -89,12 +95,14 @@ class Ingress(Actor):
         await self._server.start()
 
     async def draining(self) -> None:
+        self.is_draining = True
         await self._server.stop_listening()
         # Who has just connected is about to send a request.
         await asyncio.sleep(LATE_REQUEST_S)
         await self._idle.wait()
 
     async def stopping(self) -> None:
+        await self.readiness.close()
         for exchange in tuple(self._exchanges):
             exchange.fail(errors.unavailable("The server is shutting down.", 1.0))
         await self._server.stop()
@@ -157,21 +165,24 @@ class Ingress(Actor):
         stops: StopAutomaton | None,
         *,
         skip_special_tokens: bool,
+        replay: life.Policy | None = None,
     ) -> None:
-        """Begin all choices of an exchange, one for each prompt given."""
+        """Begin all choices of an exchange, one for each prompt given. `replay`: instead of what
+        the options say."""
         self._exchanges.add(exchange)
         self._idle.clear()
         now = self.clock.now()
         deadline = now + min(self.options.request_timeout_s, exchange.wishes.timeout_s)
         exchange.began_at = self.clock.precise()
-        measures = self.measures.of(exchange.model)
+        counting = self._unseen if exchange.is_probe else self.measures
+        measures = counting.of(exchange.model)
         for index, (prompt, sampling) in enumerate(prompts):
             self._next_number += 1
             choice = Choice(
                 exchange,
                 index,
                 self._next_number,
-                Session(self.options.replay, sampling.max_tokens, deadline),
+                Session(replay or self.options.replay, sampling.max_tokens, deadline),
                 prompt,
                 sampling,
                 tokenizer.detokenizer(skip_special_tokens=skip_special_tokens),
@@ -189,7 +200,7 @@ class Ingress(Actor):
         for choice in exchange.choices:
             self._apply(choice, choice.session.step(life.Abandon(), now), now)
             self._forget(choice)
-        if exchange in self._exchanges:
+        if exchange in self._exchanges and not exchange.is_probe:
             self.measures.count(exchange, self.clock.precise())
         self._exchanges.discard(exchange)
         self._finished += 1
@@ -279,6 +290,7 @@ class Ingress(Actor):
     @handler
     def joined(self, message: Joined) -> None:
         self.fleet.joined(message.entry)
+        self.readiness.forget()
         if message.entry.state is State.READY and message.entry.role != self.role:
             self._news.set()
             self._news = asyncio.Event()
@@ -296,6 +308,7 @@ class Ingress(Actor):
         is_worker = self.fleet.knows(message.address)
         on_the_way = not is_worker and message.address.role != self.role
         self.fleet.down(message.address)
+        self.readiness.forget()
         if message.address.role != self.role:
             self._fell_at = self.clock.now()
         event = life.Fell(message.address, message.reason, on_the_way)

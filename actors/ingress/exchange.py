@@ -90,6 +90,8 @@ class Exchange:
         self.error: ApiError | None = None
         self.began_at = 0.0
         """On the precise clock."""
+        self.is_probe = False
+        """Whether no client waits for it: see `readiness`."""
         self._open = 0
 
     def add(self, choice: Choice) -> None:

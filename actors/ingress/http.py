@@ -87,7 +87,7 @@ class HttpServer:
                 web.get("/v1/models/{model:.+}", self._model),
                 web.get("/live", self._live),
                 web.get("/ready", self._ready),
-                web.get("/health", self._ready),
+                web.get("/health", self._health),
                 *([web.get("/metrics", self._metrics)] if options.metrics else ()),
             ]
         )
@@ -312,15 +312,37 @@ class HttpServer:
     async def _live(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
-    async def _ready(self, _request: web.Request) -> web.Response:
-        fleet = self._ingress.fleet
-        models = {name: fleet.can_serve(name) for name in sorted(fleet.models())}
+    async def _health(self, _request: web.Request) -> web.Response:
+        """By what the registry says: cheap, and believes it. `/ready` asks for a token."""
+        models = {name: self._ingress.fleet.can_serve(name) for name in self._model_names()}
+        return self._healthy(models, {})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("model")
+        names = self._model_names()
+        if wanted is not None and wanted not in names:
+            raise errors.unknown_model(wanted)
+        asked = names if wanted is None else [wanted]
+        readiness = self._ingress.readiness
+        verdicts = await asyncio.gather(*(readiness.of(name) for name in asked))
+        found = dict(zip(asked, verdicts, strict=True))
+        models = {name: verdict.ready for name, verdict in found.items()}
+        why = {name: verdict.why for name, verdict in found.items() if verdict.why}
+        return self._healthy(models, why)
+
+    def _healthy(self, models: dict[str, bool], why: dict[str, str]) -> web.Response:
         missing = [
             role for role in (self._options.preprocessor,) if not self._ingress.has_role(role)
         ]
-        ready = any(models.values()) and not missing
-        body = {"status": "ready" if ready else "not ready", "models": models, "missing": missing}
-        return web.json_response(body, status=200 if ready else 503)
+        draining = self._ingress.is_draining
+        ready = any(models.values()) and not missing and not draining
+        status = "ready" if ready else "draining" if draining else "not ready"
+        body = {"status": status, "models": models, "missing": missing, "why": why}
+        headers = {"Cache-Control": "no-store"}
+        return web.json_response(body, status=200 if ready else 503, headers=headers)
+
+    def _model_names(self) -> list[str]:
+        return sorted(self._ingress.fleet.models())
 
 
 def _accept_rest(queue: socket.socket) -> list[socket.socket]:

@@ -41,6 +41,8 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     explain: bool = True
     """Tell clients that ask for it which workers served them, and why those. Names of workers and
     their load are not for strangers: turn it off where clients are."""
+    ready_timeout_s: Seconds = 3.0
+    """How long `/ready` waits for the token that it asks for; longer than any step of an engine."""
     metrics: bool = True
     """Serve `/metrics` of this process for Prometheus."""
     replay: Policy = Policy()
