@@ -37,6 +37,8 @@ from supervisor.topology.places import Path as DocumentPath
 Section: TypeAlias = Literal["context_servers", "generation_servers"]
 SECTIONS: tuple[Section, ...] = ("context_servers", "generation_servers")
 Duty: TypeAlias = Literal["context", "generation", "aggregated"]
+DUTIES: tuple[Duty, ...] = ("context", "aggregated", "generation")
+"""In the order in which their servers stand in the world of ranks, as far as it can be told."""
 _DUTIES: Mapping[Section, Duty] = {
     "context_servers": "context",
     "generation_servers": "generation",
@@ -252,7 +254,7 @@ class _Reader:
 
     def _servers(self, instances: list[_Instance]) -> tuple[Server, ...]:
         servers: list[Server] = []
-        counts = dict.fromkeys(("context", "generation", "aggregated"), 0)
+        counts: dict[Duty, int] = dict.fromkeys(DUTIES, 0)
         first_rank = 0
         generations = {i.url: i for i in instances if i.duty == "generation" and i.url is not None}
         for instance in instances:

@@ -60,7 +60,7 @@ class Document(msgspec.Struct, frozen=True):
 
     def error(self, problems: list[Problem]) -> TopologyError:
         """The problems, together with the text they are about."""
-        return TopologyError(problems, self.text)
+        return TopologyError(problems, self.text, file=self.source)
 
 
 def read_yaml(text: str, source: str, environ: Mapping[str, str] | None) -> Document:

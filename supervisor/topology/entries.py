@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from actors.runtime.options import nearest
 from supervisor.topology.collector import Collector
+from supervisor.topology.disaggregation import DUTIES, Disaggregation, read_disaggregation
+from supervisor.topology.errors import TopologyError
 from supervisor.topology.forms import (
     ENTRY_FORMS,
     ActorForm,
     GroupForm,
     NodeForm,
+    ServersForm,
     SingleForm,
     SupervisorForm,
 )
 from supervisor.topology.model import Actor, Child, Node, Policy, Supervision, Supervisor
 from supervisor.topology.places import Path as DocumentPath
-from supervisor.topology.roles import UnknownActorError, resolve_actor
+from supervisor.topology.roles import BUILT_IN, UnknownActorError, resolve_actor
+from supervisor.topology.servers import CannotSplitError, worker_options
 
 
 class Placed(NamedTuple):
@@ -39,31 +46,64 @@ class EntryReader:
         """The children at `path`. That they are a list of mappings is checked by the caller."""
         if not isinstance(entries, list):
             return []
-        placed = [
-            self._entry(entry, (*path, index))
+        return [
+            placed
             for index, entry in enumerate(entries)
             if isinstance(entry, dict)
+            for placed in self._entry(entry, (*path, index))
         ]
-        return [one for one in placed if one is not None]
 
-    def _entry(self, entry: dict[str, Any], path: DocumentPath) -> Placed | None:
+    def _entry(self, entry: dict[str, Any], path: DocumentPath) -> list[Placed]:
         kinds = [key for key in ENTRY_FORMS if key in entry]
         if len(kinds) != 1:
             self._refuse_kinds(entry, kinds, path)
-            return None
+            return []
         form = self._collector.decode(entry, ENTRY_FORMS[kinds[0]], path)
         below = self.read(entry.get("children"), (*path, "children"))
+        node: Node | None = None
         match form:
             case SingleForm():
                 node = self._single(form, path)
-                return None if node is None else Placed(path, node, [])
             case GroupForm():
                 node = self._group(form, path)
-                return None if node is None else Placed(path, node, [])
+            case ServersForm():
+                return self._servers(form, path)
             case SupervisorForm():
-                return Placed(path, _supervisor(form, below), below)
-            case _:
-                return None
+                return [Placed(path, _supervisor(form, below), below)]
+        return [] if node is None else [Placed(path, node, [])]
+
+    def _servers(self, form: ServersForm, path: DocumentPath) -> list[Placed]:
+        """Workers for the servers of a file of TensorRT-LLM's: one node for each duty."""
+        where = (*path, "disaggregated_config")
+        if form.replicas != 1 or form.first_instance:
+            key = "replicas" if form.replicas != 1 else "first_instance"
+            message = f"expected no {key} here: num_instances in the file says how many there are"
+            self._collector.add((*path, key), message, at_key=True)
+        try:
+            found = read_disaggregation(self._base_dir / form.disaggregated_config)
+            return [Placed(path, node, []) for node in self._of_duties(form, found, path)]
+        except TopologyError as error:
+            self._collector.problems += error.problems
+        except CannotSplitError as error:
+            self._collector.add(where, str(error))
+        return []
+
+    def _of_duties(
+        self, form: ServersForm, found: Disaggregation, path: DocumentPath
+    ) -> Iterator[Node]:
+        for duty in DUTIES:
+            servers = found.of(duty)
+            if not servers:
+                continue
+            options, gpus = worker_options(form.options or {}, servers[0])
+            actor = Actor(role=duty, class_path=BUILT_IN[duty], options=options, path=path)
+            name = f"{form.name}-{duty}" if form.name else duty
+            node = self._node(form, name, (actor,))
+            yield msgspec.structs.replace(
+                node,
+                replicas=len(servers),
+                gpus=gpus if form.gpus is None else form.gpus,
+            )
 
     def _refuse_kinds(self, entry: dict[str, Any], kinds: list[str], path: DocumentPath) -> None:
         listed = ", ".join(ENTRY_FORMS)

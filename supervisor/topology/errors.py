@@ -37,7 +37,9 @@ class Problem(msgspec.Struct, frozen=True):
 class TopologyError(Exception):
     """A topology that cannot be used. `problems` is never empty; it is in the order of the file."""
 
-    def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
+    def __init__(
+        self, problems: Sequence[Problem], source: str = "", *, file: str | None = None
+    ) -> None:
         assert problems, "an error needs a reason"
         unique: dict[tuple[Place, str], Problem] = {}
         for problem in sorted(problems, key=lambda p: (p.place.line, p.place.column)):
@@ -46,6 +48,8 @@ class TopologyError(Exception):
         self.problems = tuple(unique.values())
         self.source = source
         """The text of the file, as far as it was read."""
+        self.file = file
+        """Its name, if problems may be in other files too."""
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
@@ -55,7 +59,10 @@ def render(error: TopologyError, source: str | None = None) -> str:
     `source` is the text of the file; by default the one the error carries.
     """
     lines = _LINE_BREAK.split(error.source if source is None else source)
-    return "\n".join(_render(problem, lines) for problem in error.problems)
+    return "\n".join(
+        _render(problem, lines) if error.file in {None, problem.place.source} else str(problem)
+        for problem in error.problems
+    )
 
 
 def _render(problem: Problem, lines: list[str]) -> str:

@@ -34,7 +34,7 @@ Options: TypeAlias = dict[str, Any] | None
 """`options:` with nothing after it is no options."""
 Urls: TypeAlias = Annotated[list[str], msgspec.Meta(min_length=1)]
 Entry: TypeAlias = dict[str, Any]
-"""Of `children`: a SingleForm, GroupForm or SupervisorForm, told apart by its keys."""
+"""Of `children`: one of `ENTRY_FORMS`, told apart by its keys."""
 Entries: TypeAlias = Annotated[list[Entry], msgspec.Meta(min_length=1)]
 
 
@@ -108,6 +108,17 @@ class GroupForm(NodeForm, frozen=True, kw_only=True):
     actors: Annotated[list[ActorForm], msgspec.Meta(min_length=1)]
 
 
+class ServersForm(NodeForm, frozen=True, kw_only=True):
+    disaggregated_config: str
+    """TensorRT-LLM's file for disaggregated serving, relative to the topology: its servers become
+    the workers `context`, `generation` and, for those that do both, `aggregated`."""
+    name: Name | None = None
+    """Put before these names, as in `name-context`, to tell two such entries apart."""
+    options: Options = None
+    """Of every worker. `options.engine` is completed by what the file says of each section;
+    without one it is `kind: tensorrt_llm`."""
+
+
 class SupervisorForm(Supervision, frozen=True, kw_only=True):
     name: Name
     restart: Restart = Restart.PERMANENT
@@ -124,11 +135,14 @@ class RootForm(msgspec.Struct, frozen=True, kw_only=True):
     children: Entries
 
 
-ENTRY_FORMS: Mapping[str, type[SingleForm | GroupForm | SupervisorForm]] = MappingProxyType(
-    {
-        "actor": SingleForm,
-        "actors": GroupForm,
-        "children": SupervisorForm,
-    }
+ENTRY_FORMS: Mapping[str, type[SingleForm | GroupForm | ServersForm | SupervisorForm]] = (
+    MappingProxyType(
+        {
+            "actor": SingleForm,
+            "actors": GroupForm,
+            "disaggregated_config": ServersForm,
+            "children": SupervisorForm,
+        }
+    )
 )
 """By the key that makes an entry what it is."""
