@@ -300,11 +300,7 @@ class Executor:
         while self._waiting and len(self._active) < self.settings["max_batch_size"]:
             active = self._waiting[0]
             if FATAL_TOKEN in active.prompt:
-                threading.Thread(
-                    target=self.crash, args=(CppExecutorError("out of memory\nstack trace"),)
-                ).start()
-                self._waiting.popleft()
-                self._active[active.id] = active
+                self.crash(CppExecutorError("out of memory\nstack trace"))
                 return
             if BAD_TOKEN in active.prompt:
                 self._waiting.popleft()
