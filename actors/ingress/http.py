@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
-import os
 import random
-import socket
 import time
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
-from aiohttp import web
-from aiohttp.http import HttpVersion11
 
 from actors.ingress.exchange import Exchange
 from actors.ingress.openai import errors, responses
@@ -29,6 +23,8 @@ from actors.ingress.openai.requests import (
 )
 from actors.ingress.openai.responses import Model
 from actors.ingress.options import IngressOptions
+from actors.ingress.server import Limits, Listener, Request, Response, Trouble
+from actors.ingress.server.routes import Route, Routes
 from actors.ingress.sinks import BodySink, Head, Kind, StreamSink
 from actors.ingress.wishes import Wishes, explaining_headers, read_wishes
 from actors.messages.sampling import Sampling
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
     from actors.ingress.actor import Ingress
     from actors.text.tokenizer import Tokenizer
 
-JSON = "application/json"
 SHUTDOWN_S = 1.0
 """For what is still open when draining is over."""
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - only compared with
@@ -54,8 +49,6 @@ STREAM_HEADERS = {
 }
 
 log = structlog.get_logger("http")
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AddressInUse(ActorError):
@@ -68,49 +61,32 @@ class HttpServer:
     def __init__(self, ingress: Ingress, options: IngressOptions) -> None:
         self._ingress = ingress
         self._options = options
-        self._runner: web.AppRunner | None = None
-        self._site: web.TCPSite | None = None
+        self._listener: Listener | None = None
+        self._routes = Routes()
+        for method, path, handler in (
+            ("POST", "/v1/chat/completions", self._chat),
+            ("POST", "/v1/completions", self._completion),
+            ("GET", "/v1/models", self._models),
+            ("GET", "/v1/models/*", self._model),
+            ("GET", "/live", self._live),
+            ("GET", "/ready", self._ready),
+            ("GET", "/health", self._health),
+            *((("GET", "/metrics", self._metrics),) if options.metrics else ()),
+        ):
+            self._routes.add(method, path, handler)
         self.url: str | None = None
 
     async def start(self) -> None:
         """Raises AddressInUse."""
         options = self._options
-        app = web.Application(
-            client_max_size=options.max_body_bytes,
-            middlewares=[self._count, web.middleware(_speak_openai)],
+        limits = Limits(
+            body_bytes=options.max_body_bytes,
+            head_s=options.header_timeout_s,
+            body_s=options.body_timeout_s,
         )
-        app.add_routes(
-            [
-                web.post("/v1/chat/completions", self._chat),
-                web.post("/v1/completions", self._completion),
-                web.get("/v1/models", self._models),
-                web.get("/v1/models/{model:.+}", self._model),
-                web.get("/live", self._live),
-                web.get("/ready", self._ready),
-                web.get("/health", self._health),
-                *([web.get("/metrics", self._metrics)] if options.metrics else ()),
-            ]
-        )
-        self._runner = web.AppRunner(
-            app,
-            handler_cancellation=True,
-            access_log=None,
-            # What it has to say is that some client speaks no HTTP, with a traceback each time.
-            logger=_silent_logger(),
-            shutdown_timeout=SHUTDOWN_S,
-            # Also what ends a connection that never completes its first request.
-            keepalive_timeout=options.header_timeout_s,
-        )
-        await self._runner.setup()
-        self._site = web.TCPSite(
-            self._runner,
-            options.host,
-            options.port,
-            reuse_port=options.reuse_port or None,
-            backlog=4096,
-        )
+        listener = Listener(self._handle, self._trouble, limits)
         try:
-            await self._site.start()
+            port = await listener.start(options.host, options.port, reuse_port=options.reuse_port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
@@ -118,56 +94,77 @@ class HttpServer:
                 f"port {options.port} on {options.host} is in use by another program; "
                 "choose another one with --port"
             ) from error
-        _, port, *_ = self._runner.addresses[0]
+        self._listener = listener
         host = "127.0.0.1" if options.host in EVERYWHERE else options.host
         self.url = f"http://{host}:{port}"
 
+    @property
+    def listening(self) -> bool:
+        """Whether new connections are taken."""
+        return self._listener is not None and self._listener.listening
+
     async def stop_listening(self) -> None:
-        """Take no new connection; those that are open go on, and those that clients have opened
-        but we have not accepted yet are accepted: closing the socket alone would reset them."""
-        site, self._site = self._site, None
-        if site is None or self._runner is None:
-            return
-        # aiohttp has no public way to its sockets, and uvloop's server is no asyncio.Server.
-        listening = getattr(site._server, "sockets", ())  # noqa: SLF001
-        queues = [socket.socket(fileno=os.dup(one.fileno())) for one in listening]
-        await site.stop()
-        waiting = [connection for queue in queues for connection in _accept_rest(queue)]
-        loop = asyncio.get_running_loop()
-        for connection in waiting:
-            assert self._runner.server is not None, "it has been set up"
-            await loop.connect_accepted_socket(self._runner.server, connection)
+        """Take no new connection; those that are open end with the answer they are at."""
+        if self._listener is not None:
+            await self._listener.stop_listening()
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.close(SHUTDOWN_S)
+
+    async def _handle(self, request: Request) -> Response | None:
+        """Answer a request; every error in OpenAI's form."""
+        route = self._routes.find(request.method, request.path)
+        response: Response | None
+        try:
+            response = await self._run(route, request)
+        except ApiError as error:
+            response = _answer_of(error)
+        except Exception as error:
+            # One request that meets a defect of ours must not end everybody else's.
+            log.exception("request_broke", path=request.path, error=type(error).__name__)
+            response = _answer_of(errors.internal())
+        # Not what the client wrote as path: that could be anything.
+        status = "200" if response is None else str(response.status)
+        self._ingress.measures.http.labels(route.pattern or OTHER, status).add()
+        return response
+
+    @staticmethod
+    async def _run(route: Route, request: Request) -> Response | None:
+        if route.handler is not None:
+            return await route.handler(request)
+        if route.methods:
+            raise errors.method_not_allowed(request.method, route.methods)
+        raise errors.not_found(request.path)
+
+    def _trouble(self, trouble: Trouble) -> Response:
+        """The answer to what is no request."""
+        options = self._options
+        match trouble:
+            case "body_too_large":
+                problem = errors.body_too_large(options.max_body_bytes)
+            case "body_too_slow":
+                problem = errors.timeout_before_start(options.body_timeout_s)
+            case "body_unreadable":
+                problem = errors.invalid_json("the body cannot be read as its encoding says.")
+            case "head_too_large":
+                problem = errors.head_too_large()
+            case "malformed":
+                problem = errors.malformed_request()
+        return _answer_of(problem)
 
     # -- answers -------------------------------------------------------------------------------
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        body = await self._read(request)
-        return await self._answer(request, "chat", parse_chat(body))
+    async def _chat(self, request: Request) -> Response | None:
+        return await self._answer(request, "chat", parse_chat(request.body))
 
-    async def _completion(self, request: web.Request) -> web.StreamResponse:
-        body = await self._read(request)
-        return await self._answer(request, "completion", parse_completion(body))
-
-    async def _read(self, request: web.Request) -> bytes:
-        """The whole body. Raises ApiError when it is too large, too slow or badly encoded."""
-        try:
-            async with asyncio.timeout(self._options.body_timeout_s):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise errors.body_too_large(self._options.max_body_bytes) from None
-        except web.RequestPayloadError as error:
-            raise errors.invalid_json(f"the body cannot be read ({error}).") from error
-        except TimeoutError:
-            raise errors.timeout_before_start(self._options.body_timeout_s) from None
+    async def _completion(self, request: Request) -> Response | None:
+        return await self._answer(request, "completion", parse_completion(request.body))
 
     async def _answer(
-        self, request: web.Request, kind: Kind, asked: ChatRequest | CompletionRequest
-    ) -> web.StreamResponse:
+        self, request: Request, kind: Kind, asked: ChatRequest | CompletionRequest
+    ) -> Response | None:
         ingress = self._ingress
         ingress.check_room()
         tokenizer = await _tokenizer(ingress, asked.model)
@@ -182,9 +179,10 @@ class HttpServer:
         wishes = read_wishes(request.headers, asked.user, self._options.tenant_header)
         if wishes.only_explain and self._options.explain:
             explained = await ingress.explain(head, *work[0], wishes.hints)
-            return web.Response(body=msgspec.json.encode(explained), content_type=JSON)
+            return Response(msgspec.json.encode(explained))
         if asked.stream:
-            return await self._stream(request, asked, head, tokenizer, work, prompts, wishes)
+            await self._stream(request, asked, head, tokenizer, work, prompts, wishes)
+            return None
         sink = BodySink(head, len(work), tokenizer.token_bytes)
         exchange = Exchange(asked.model, head.id, sink, wishes)
         _echo(exchange, asked, tokenizer, work)
@@ -196,18 +194,18 @@ class HttpServer:
         if exchange.error is not None:
             raise exchange.error
         body = sink.body(exchange.usage(prompts))
-        return web.Response(body=body, content_type=JSON, headers=self._explanation(exchange))
+        return Response(body, headers=self._explanation(exchange))
 
     async def _stream(
         self,
-        request: web.Request,
+        request: Request,
         asked: GenerationRequest,
         head: Head,
         tokenizer: Tokenizer,
         work: list[tuple[Prompt, Sampling]],
         prompts: int,
         wishes: Wishes,
-    ) -> web.StreamResponse:
+    ) -> None:
         sink = StreamSink(
             head,
             len(work),
@@ -224,24 +222,17 @@ class HttpServer:
                 c.session.delivered for c in exchange.choices
             ):
                 raise exchange.error
-            headers = {**STREAM_HEADERS, **self._explanation(exchange)}
-            response = web.StreamResponse(headers=headers)
-            chunked = request.version >= HttpVersion11
-            if chunked:
-                response.enable_chunked_encoding()
-            await response.prepare(request)
-            transport = request.transport
-            if transport is None:
-                return response
-            sink.open(transport, chunked=chunked)
+            stream = request.begin(200, {**STREAM_HEADERS, **self._explanation(exchange)})
+            if stream is None:
+                return
+            sink.open(stream.transport, chunked=stream.chunked)
             await exchange.ended.wait()
             usage = None if exchange.error is not None else exchange.usage(prompts)
             sink.end(usage, exchange.error)
         finally:
             self._ingress.close(exchange)
         # Waits for the client to read; by now that holds up nothing but its own connection.
-        await response.write_eof()
-        return response
+        await stream.end()
 
     def _explanation(self, exchange: Exchange) -> dict[str, str]:
         """The headers that say how the request was placed, for clients that ask."""
@@ -280,44 +271,35 @@ class HttpServer:
 
     # -- the rest ------------------------------------------------------------------------------
 
-    async def _models(self, _request: web.Request) -> web.Response:
-        return web.Response(body=responses.model_list(self._model_objects()), content_type=JSON)
+    async def _models(self, _request: Request) -> Response:
+        return Response(responses.model_list(self._model_objects()))
 
-    async def _model(self, request: web.Request) -> web.Response:
-        wanted = request.match_info["model"]
+    async def _model(self, request: Request) -> Response:
+        wanted = request.path.removeprefix("/v1/models/")
         for model in self._model_objects():
             if model.id == wanted:
-                return web.Response(body=responses.model_object(model), content_type=JSON)
+                return Response(responses.model_object(model))
         raise errors.unknown_model(wanted)
 
     def _model_objects(self) -> list[Model]:
         models = self._ingress.fleet.models()
         return [Model(name, int(card.started_at)) for name, card in sorted(models.items())]
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
+    async def _metrics(self, _request: Request) -> Response:
         """Of this node alone; the supervisor has those of all."""
         node = self._ingress.node
         text = render([([("node", node.name)], node.metrics.collect())])
-        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+        return Response(text.encode(), content_type=CONTENT_TYPE)
 
-    @web.middleware
-    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
-        resource = request.match_info.route.resource
-        # Not what the client wrote: that could be anything.
-        path = OTHER if resource is None else resource.canonical
-        self._ingress.measures.http.labels(path, str(response.status)).add()
-        return response
+    async def _live(self, _request: Request) -> Response:
+        return Response(b'{"status":"alive"}')
 
-    async def _live(self, _request: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"})
-
-    async def _health(self, _request: web.Request) -> web.Response:
+    async def _health(self, _request: Request) -> Response:
         """By what the registry says: cheap, and believes it. `/ready` asks for a token."""
         models = {name: self._ingress.fleet.can_serve(name) for name in self._model_names()}
         return self._healthy(models, {})
 
-    async def _ready(self, request: web.Request) -> web.Response:
+    async def _ready(self, request: Request) -> Response:
         wanted = request.query.get("model")
         names = self._model_names()
         if wanted is not None and wanted not in names:
@@ -330,7 +312,7 @@ class HttpServer:
         why = {name: verdict.why for name, verdict in found.items() if verdict.why}
         return self._healthy(models, why)
 
-    def _healthy(self, models: dict[str, bool], why: dict[str, str]) -> web.Response:
+    def _healthy(self, models: dict[str, bool], why: dict[str, str]) -> Response:
         missing = [
             role for role in (self._options.preprocessor,) if not self._ingress.has_role(role)
         ]
@@ -339,49 +321,14 @@ class HttpServer:
         status = "ready" if ready else "draining" if draining else "not ready"
         body = {"status": status, "models": models, "missing": missing, "why": why}
         headers = {"Cache-Control": "no-store"}
-        return web.json_response(body, status=200 if ready else 503, headers=headers)
+        return Response(msgspec.json.encode(body), 200 if ready else 503, headers=headers)
 
     def _model_names(self) -> list[str]:
         return sorted(self._ingress.fleet.models())
 
 
-def _accept_rest(queue: socket.socket) -> list[socket.socket]:
-    """Everybody who waits to be accepted; then close the queue, with nothing in between."""
-    accepted = []
-    queue.setblocking(False)  # noqa: FBT003 - positional in the standard library
-    with queue:
-        while True:
-            try:
-                accepted.append(queue.accept()[0])
-            except BlockingIOError:
-                return accepted
-            except ConnectionAbortedError:
-                pass  # the client has gone in the meantime
-
-
-async def _speak_openai(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error in OpenAI's form."""
-    try:
-        return await handler(request)
-    except ApiError as error:
-        problem = error
-    except web.HTTPNotFound:
-        problem = errors.not_found(request.path)
-    except web.HTTPMethodNotAllowed:
-        problem = errors.method_not_allowed(request.method)
-    except web.HTTPClientError as error:
-        problem = ApiError(error.status, error.reason, type=errors.INVALID_REQUEST)
-    except Exception as error:
-        # One request that meets a defect of ours must not end everybody else's.
-        log.exception("request_broke", path=request.path, error=type(error).__name__)
-        problem = errors.internal()
-    return web.Response(body=problem.body(), status=problem.status, headers=problem.headers)
-
-
-def _silent_logger() -> logging.Logger:
-    logger = logging.getLogger("actors.ingress.http")
-    logger.setLevel(logging.CRITICAL)
-    return logger
+def _answer_of(problem: ApiError) -> Response:
+    return Response(problem.body(), problem.status, headers=problem.headers)
 
 
 async def _tokenizer(ingress: Ingress, model: str) -> Tokenizer:
@@ -428,11 +375,10 @@ def _echo(
                 pass
 
 
-def _cut(request: web.Request, request_id: str, ingress: Ingress) -> None:
+def _cut(request: Request, request_id: str, ingress: Ingress) -> None:
     """The client reads more slowly than it may: give its memory back."""
     ingress.log.warning("slow_client_cut", request=request_id)
-    if request.transport is not None:
-        request.transport.abort()
+    request.cut()
 
 
 def _new_id(prefix: str) -> str:

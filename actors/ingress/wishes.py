@@ -45,9 +45,9 @@ class Wishes(msgspec.Struct, frozen=True):
 
 
 def read_wishes(headers: Mapping[str, str], user: str | None, tenant_header: str) -> Wishes:
-    """Raises ApiError for a header that cannot be meant."""
+    """Names in `headers` are in lower case. Raises ApiError for a header that cannot be meant."""
     session = headers.get(SESSION) or user or ""
-    tenant = headers.get(tenant_header, "") if tenant_header else headers.get("authorization", "")
+    tenant = headers.get(tenant_header.lower() or "authorization", "")
     return Wishes(
         hints=Hints(
             tenant=_name(tenant),

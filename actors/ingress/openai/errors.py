@@ -3,13 +3,15 @@
 One type, `ApiError`, because a client sees only its status and body; the constructors below are
 the whole family.
 
-    invalid_json, bad_field, unsupported, context_too_long   400
+    invalid_json, bad_field, unsupported, context_too_long,
+    malformed_request                                        400
     unauthorized                                             401
     not_found, unknown_model                                 404
     method_not_allowed                                       405
     timeout_before_start                                     408
     body_too_large                                           413
     rate_limited                                             429
+    head_too_large                                           431
     internal                                                 500
     unavailable                                              503
     timeout_during_generation                                504
@@ -18,6 +20,7 @@ the whole family.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -49,6 +52,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: float | None = None,
+        allowed: Sequence[str] = (),
     ) -> None:
         message = message[:MAX_MESSAGE_CHARACTERS]
         super().__init__(message)
@@ -59,6 +63,7 @@ class ApiError(Exception):
         """The field of the request that is to blame, as a path: `messages[0].role`."""
         self.code = code
         self.retry_after_s = retry_after_s
+        self._allowed = allowed
 
     def body(self) -> bytes:
         """`{"error": {message, type, param, code}}`; also the data of a stream's error event."""
@@ -68,11 +73,13 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """Headers beside those of every response. Retry-After is in whole seconds, at least 1."""
-        headers = {"Content-Type": "application/json"}
+        headers = {}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if self._allowed:
+            headers["Allow"] = ", ".join(self._allowed)
         return headers
 
 
@@ -141,10 +148,22 @@ def unknown_model(model: str) -> ApiError:
     )
 
 
-def method_not_allowed(method: str) -> ApiError:
+def method_not_allowed(method: str, allowed: Sequence[str]) -> ApiError:
     return ApiError(
-        405, f"{method} is not allowed here.", type=INVALID_REQUEST, code="method_not_allowed"
+        405,
+        f"{method} is not allowed here.",
+        type=INVALID_REQUEST,
+        code="method_not_allowed",
+        allowed=allowed,
     )
+
+
+def malformed_request() -> ApiError:
+    return ApiError(400, "This is no HTTP request that can be understood.", type=INVALID_REQUEST)
+
+
+def head_too_large() -> ApiError:
+    return ApiError(431, "The request's header fields are too large.", type=INVALID_REQUEST)
 
 
 def timeout_before_start(after_s: float) -> ApiError:

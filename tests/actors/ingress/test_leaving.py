@@ -140,7 +140,7 @@ async def test_an_ingress_that_drains_takes_no_connection_and_finishes_what_is_o
             await connection.post(COMPLETIONS, completion(stream=True, max_tokens=600))
             await connection.head()
             drained = asyncio.create_task(service.nodes["ingress/0"].drain())
-            await eventually(lambda: ingress._server._site is None)
+            await eventually(lambda: not ingress._server.listening)
 
             with pytest.raises(OSError, match=r"(?i)connect"):
                 await fetch(ingress, "/live")

@@ -17,7 +17,7 @@ FAMILY = [
     (errors.unauthorized(), 401, "invalid_api_key"),
     (errors.not_found("/x"), 404, "unknown_url"),
     (errors.unknown_model("m"), 404, "model_not_found"),
-    (errors.method_not_allowed("PUT"), 405, "method_not_allowed"),
+    (errors.method_not_allowed("PUT", ("GET", "POST")), 405, "method_not_allowed"),
     (errors.timeout_before_start(30), 408, "timeout"),
     (errors.body_too_large(5), 413, "request_too_large"),
     (errors.rate_limited(1), 429, "rate_limit_exceeded"),

@@ -1,0 +1,363 @@
+"""One client's connection: requests in, one after the other, and answers out in the same order.
+
+A request goes to its handler when it is complete, body included. While it is answered, requests
+that the client has sent ahead wait (pipelining), and past `PIPELINED` of them nothing more is read.
+The connection's own timer does not exist: the listener asks all of its connections from time to
+time whether they are overdue, which costs nothing for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import zlib
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+import httptools
+import msgspec
+
+from actors.ingress.server.messages import Request, Trouble, encode_head
+
+if TYPE_CHECKING:
+    from actors.ingress.server.listener import Listener
+
+PIPELINED = 2
+"""Complete requests that may wait for the one being answered, give or take what came along in one
+read from the socket."""
+HEAD_LIMIT_BYTES = 64 * 1024
+"""Of a request's line and header fields together."""
+FIELD_BYTES = 32
+"""What a header field counts beside its name and value, as in RFC 7541, section 4.1."""
+LINGER_S = 2.0
+"""How long a client that is refused in the middle of its request may take to hear of it. Closing at
+once would reset the connection, and what was sent might never be read."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much, and how slowly, one client may send."""
+
+    body_bytes: int
+    """Also of a compressed body, once decompressed."""
+    head_s: float
+    """From the connection's opening, or the end of an answer, to the end of the next head."""
+    body_s: float
+    """From the end of the head to the end of the body."""
+
+
+class Reading(enum.Enum):
+    """What the connection waits for."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    NOTHING = enum.auto()
+    """Refused; the client has yet to close its side."""
+
+
+class Stream:
+    """An answer that is written as it comes into being. Writing never waits."""
+
+    __slots__ = ("_connection", "chunked", "transport")
+
+    def __init__(
+        self, connection: Connection, transport: asyncio.Transport, *, chunked: bool
+    ) -> None:
+        self._connection = connection
+        self.transport = transport
+        self.chunked = chunked
+        """Whether each piece must be framed as a chunk."""
+
+    async def end(self) -> None:
+        """Close the answer; return when the client has read it, or has gone."""
+        if self.chunked and not self.transport.is_closing():
+            self.transport.write(_LAST_CHUNK)
+        await self._connection.drained()
+
+
+class Connection(asyncio.Protocol):
+    """See the module."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._limits = listener.limits
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._reading = Reading.HEAD
+        self._since = self._loop.time()
+        self._head_bytes = 0
+        """Received of a head that is not complete, and perhaps of what stands before it."""
+        self._field_bytes = 0
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._incoming: Request | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._waiting: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._trouble: Trouble | None = None
+        self._closing = False
+        """What comes in is passed over: the connection ends with the answers under way."""
+        self._paused = False
+        self._may_write: asyncio.Future[None] | None = None
+        """Exists while the client's side of the buffer is full."""
+
+    # -- the socket ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, as uvloop's transports are of no class that could be asked for.
+        self._transport = cast("asyncio.Transport", transport)
+        self._listener.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._closing = True
+        self._waiting.clear()
+        self._listener.closed(self)
+        self.resume_writing()
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self._reading is Reading.HEAD:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Whatever else it would like to speak: we answer in HTTP/1.1, and that is the end.
+            self._closing = True
+        except httptools.HttpParserError:
+            # What is complete before the mistake is answered first; see `_work`.
+            self._give_up(self._trouble or "malformed")
+            return
+        if self._reading is Reading.HEAD and self._head_bytes > HEAD_LIMIT_BYTES:
+            self._give_up("head_too_large")
+        elif len(self._waiting) >= PIPELINED and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        if self._may_write is None:
+            self._may_write = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        waiting, self._may_write = self._may_write, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    async def drained(self) -> None:
+        """Return when what was written has left for the most part, or the client has."""
+        if self._may_write is not None:
+            await asyncio.shield(self._may_write)
+
+    # -- the parser ----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._headers = {}
+        self._field_bytes = 0
+        self._incoming = None
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + FIELD_BYTES)
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        known = self._headers.get(key)
+        self._headers[key] = text if known is None else f"{known}, {text}"
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        request = Request(self, parser.get_method().decode("latin-1"), self._target)
+        request.headers = self._headers
+        version = parser.get_http_version()
+        if version not in {"1.1", "1.0"}:
+            self._refuse("malformed")
+        request.http11 = version == "1.1"
+        request.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
+        self._incoming = request
+        self._reading, self._since = Reading.BODY, self._loop.time()
+        length = self._headers.get("content-length", "0")
+        if len(length) > 18 or int(length) > self._limits.body_bytes:
+            self._refuse("body_too_large")
+        if self._headers.get("expect", "").lower() == "100-continue" and self._transport:
+            self._transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes:
+            self._refuse("body_too_large")
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        request = self._incoming
+        assert request is not None
+        self._incoming = None
+        request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body, self._body_bytes, self._head_bytes = [], 0, 0
+        self._reading, self._since = Reading.HEAD, self._loop.time()
+        if "content-encoding" in request.headers:
+            self._decompress(request)
+        self._waiting.append(request)
+        if self._task is None:
+            self._task = self._loop.create_task(self._work(), name="http")
+
+    def _count(self, field_bytes: int) -> None:
+        self._field_bytes += field_bytes
+        if self._field_bytes > HEAD_LIMIT_BYTES:
+            self._refuse("head_too_large")
+
+    def _refuse(self, trouble: Trouble) -> None:
+        """Stop the parser in the middle of what it is fed."""
+        self._trouble = trouble
+        raise _Refused(trouble)
+
+    def _decompress(self, request: Request) -> None:
+        coding = request.headers["content-encoding"].strip().lower()
+        if coding == "identity":
+            return
+        if coding not in _WINDOW_BITS:
+            self._refuse("body_unreadable")
+        inflater = zlib.decompressobj(_WINDOW_BITS[coding])
+        try:
+            body = inflater.decompress(request.body, self._limits.body_bytes + 1)
+        except zlib.error:
+            self._refuse("body_unreadable")
+        if len(body) > self._limits.body_bytes:
+            self._refuse("body_too_large")
+        if not inflater.eof:
+            self._refuse("body_unreadable")
+        request.body = body
+
+    # -- answers -------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        """Answer what is complete, in order; then, if there was trouble, say so and close."""
+        try:
+            while self._waiting:
+                request = self._waiting.popleft()
+                await self._answer(request)
+                self._since = self._loop.time()
+                if self._transport is None or self._transport.is_closing():
+                    return
+                if self._paused and not self._closing:
+                    self._paused = False
+                    self._transport.resume_reading()
+        finally:
+            self._task = None
+            if self._closing:
+                self._close_with_trouble()
+
+    async def _answer(self, request: Request) -> None:
+        if self._listener.draining:
+            request.keep_alive = False
+        response = await self._listener.handle(request)
+        if self._listener.draining:  # since it was asked
+            request.keep_alive = False
+        if not request.keep_alive:
+            self._closing = True
+            self._trouble = None
+            self._waiting.clear()
+        if response is not None and self._transport is not None:
+            self._transport.write(
+                response.encode(
+                    keep_alive=request.keep_alive,
+                    http11=request.http11,
+                    with_body=request.method != "HEAD",
+                )
+            )
+        if self._may_write is not None:
+            await self.drained()
+
+    def begin_stream(
+        self, request: Request, status: int, headers: Mapping[str, str]
+    ) -> Stream | None:
+        """See `Request.begin`."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return None
+        fields = dict(headers)
+        if request.http11:
+            fields["Transfer-Encoding"] = "chunked"
+        else:
+            request.keep_alive = False
+        transport.write(
+            encode_head(status, fields, keep_alive=request.keep_alive, http11=request.http11)
+        )
+        return Stream(self, transport, chunked=request.http11)
+
+    def _give_up(self, trouble: Trouble) -> None:
+        """Read no more; say why when everything before it has been answered."""
+        self._trouble = trouble
+        self._closing = True
+        if self._task is None:
+            self._close_with_trouble()
+
+    def _close_with_trouble(self) -> None:
+        transport, trouble = self._transport, self._trouble
+        if transport is None or transport.is_closing():
+            return
+        if trouble is None:
+            transport.close()
+            return
+        self._trouble = None
+        response = self._listener.trouble(trouble)
+        transport.write(response.encode(keep_alive=False, http11=True, with_body=True))
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._reading, self._since = Reading.NOTHING, self._loop.time()
+        else:
+            transport.close()
+
+    # -- from the listener ---------------------------------------------------------------------
+
+    def check(self, now: float) -> None:
+        """Close the connection if the client has been too slow."""
+        if self._task is not None:
+            return
+        waited = now - self._since
+        match self._reading:
+            case Reading.HEAD if waited > self._limits.head_s:
+                self.abort()
+            case Reading.BODY if waited > self._limits.body_s:
+                self._give_up("body_too_slow")
+            case Reading.NOTHING if waited > LINGER_S:
+                self.abort()
+            case _:
+                pass
+
+    def finish(self) -> None:
+        """End once nothing is under way."""
+        idle = self._reading is Reading.HEAD and not self._head_bytes
+        if self._task is None and idle and self._transport is not None:
+            self._closing = True
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._task is not None
+
+    @property
+    def peer(self) -> str:
+        address = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(address[0]) if address else ""
+
+
+class _Refused(Exception):
+    """Raised through the parser, which reports it as an error of its own."""

@@ -1,0 +1,170 @@
+"""The listening sockets, and the connections that came through them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable
+
+from actors.ingress.server.connection import Connection, Limits
+from actors.ingress.server.messages import Handler, Response, Trouble
+
+BACKLOG = 4096
+KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 30, 10, 3
+"""When the kernel asks a silent client whether it is still there, and gives it up."""
+_LOOKS_A_TIMEOUT = 4
+"""How often connections are looked at within the shortest time that a client has."""
+_LOOK_EVERY_S = 1.0
+"""At the least so often."""
+
+
+class Listener:
+    """Takes connections and has their requests answered by `handle`, which must not raise.
+    `trouble` makes the answer to a request that never got that far."""
+
+    def __init__(
+        self, handle: Handler, trouble: Callable[[Trouble], Response], limits: Limits
+    ) -> None:
+        self.handle = handle
+        self.trouble = trouble
+        self.limits = limits
+        self.draining = False
+        """Connections end with the answer they are at."""
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._tls: ssl.SSLContext | None = None
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._look: asyncio.TimerHandle | None = None
+
+    async def start(
+        self, host: str, port: int, *, reuse_port: bool, tls: ssl.SSLContext | None = None
+    ) -> int:
+        """Listen on every address of the host; returns the port. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        self._tls = tls
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            for family, address in dict.fromkeys((one[0], one[4]) for one in found):
+                bound = (address[0], port, *address[2:])
+                self._sockets.append(_listening(family, bound, reuse_port=reuse_port))
+                port = self._sockets[0].getsockname()[1]
+            for one in self._sockets:
+                self._servers.append(
+                    await loop.create_server(self._connect, sock=one, ssl=tls, backlog=BACKLOG)
+                )
+        except OSError:
+            self._close_sockets()
+            raise
+        self._look_later()
+        return port
+
+    @property
+    def listening(self) -> bool:
+        return bool(self._servers)
+
+    async def stop_listening(self) -> None:
+        """Take no new connection. Those that are open end with the answer they are at; those that
+        clients have opened but we have not accepted yet are accepted, as closing the socket alone
+        would reset them."""
+        self.draining = True
+        queues = [socket.socket(fileno=os.dup(one.fileno())) for one in self._sockets]
+        self._close_sockets()
+        loop = asyncio.get_running_loop()
+        for connection in [c for queue in queues for c in _accept_rest(queue)]:
+            await loop.connect_accepted_socket(self._connect, connection, ssl=self._tls)
+        for idle in tuple(self._connections):
+            idle.finish()
+
+    async def close(self, patience_s: float) -> None:
+        """End everything; what is still being answered may take so long."""
+        self.draining = True
+        self._close_sockets()
+        for connection in tuple(self._connections):
+            connection.finish()
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._empty.wait()
+        except TimeoutError:
+            for connection in tuple(self._connections):
+                connection.abort()
+            await self._empty.wait()
+        if self._look is not None:
+            self._look.cancel()
+
+    # -- from the connections ------------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._empty.clear()
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    # -- the rest ------------------------------------------------------------------------------
+
+    def _connect(self) -> Connection:
+        return Connection(self)
+
+    def _close_sockets(self) -> None:
+        for server in self._servers:
+            server.close()
+        for one in self._sockets:
+            one.close()
+        self._servers.clear()
+        self._sockets.clear()
+
+    def _look_later(self) -> None:
+        shortest_s = min(self.limits.head_s, self.limits.body_s)
+        delay_s = min(_LOOK_EVERY_S, shortest_s / _LOOKS_A_TIMEOUT)
+        self._look = asyncio.get_running_loop().call_later(delay_s, self._look_around)
+
+    def _look_around(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._connections):
+            connection.check(now)
+        self._look_later()
+
+
+def _listening(family: int, address: tuple[object, ...], *, reuse_port: bool) -> socket.socket:
+    """What is set here holds for the connections that are accepted, too (Linux)."""
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        one.bind(address)
+        one.setblocking(False)  # noqa: FBT003 - positional in the standard library
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def _accept_rest(queue: socket.socket) -> list[socket.socket]:
+    """Everybody who waits to be accepted; then close the queue, with nothing in between."""
+    accepted = []
+    with queue:
+        while True:
+            try:
+                accepted.append(queue.accept()[0])
+            except BlockingIOError:
+                return accepted
+            except ConnectionAbortedError:
+                pass  # the client has gone in the meantime

@@ -1,0 +1,247 @@
+"""The HTTP server by itself, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import itertools
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.ingress.server import Limits, Listener, Request, Response, Trouble
+
+PATIENCE_S = 20.0
+GENEROUS = Limits(body_bytes=1000, head_s=60.0, body_s=60.0)
+
+
+class Site:
+    """A listener whose handler says what it was asked."""
+
+    def __init__(self) -> None:
+        self.gate: asyncio.Event | None = None
+        self.started = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.port = 0
+        self.listener = Listener(self.handle, self.trouble, GENEROUS)
+
+    async def handle(self, request: Request) -> Response | None:
+        self.started.set()
+        if request.path == "/wait":
+            assert self.gate is not None
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        if request.path == "/stream":
+            stream = request.begin(200, {"Content-Type": "text/plain"})
+            assert stream is not None
+            for piece in (b"ab", b"cde"):
+                framed = b"%x\r\n%b\r\n" % (len(piece), piece) if stream.chunked else piece
+                stream.transport.write(framed)
+            await stream.end()
+            return None
+        said = f"{request.method} {request.path}?{request.raw_query} ".encode() + request.body
+        return Response(said, content_type="text/plain", headers={"X-Seen": str(request.headers)})
+
+    @staticmethod
+    def trouble(trouble: Trouble) -> Response:
+        return Response(trouble.encode(), 400, "text/plain")
+
+
+@asynccontextmanager
+async def site(limits: Limits = GENEROUS) -> AsyncIterator[Site]:
+    made = Site()
+    made.listener.limits = limits
+    made.port = await made.listener.start("127.0.0.1", 0, reuse_port=False)
+    try:
+        yield made
+    finally:
+        if made.gate is not None:
+            made.gate.set()
+        await made.listener.close(PATIENCE_S)
+
+
+async def exchange(port: int, *pieces: bytes) -> bytes:
+    """Send the pieces one after the other; all that comes until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(PATIENCE_S):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        answer = await reader.read()
+    await gone(writer)
+    return answer
+
+
+async def gone(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def bodies(answer: bytes) -> list[bytes]:
+    """The bodies of answers of known length."""
+    found = []
+    while answer:
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        length = int(fields[b"Content-Length"])
+        found.append(rest[:length])
+        answer = rest[length:]
+    return found
+
+
+LAST = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"
+SEVERAL = (
+    b"GET /a?x=1 HTTP/1.1\r\nHost: h\r\n\r\n"
+    b"POST /b HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"
+    b"POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n" + LAST
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, len(SEVERAL) - 1), max_size=8))
+def test_answers_come_in_order_however_the_requests_are_cut(cuts: list[int]) -> None:
+    async def check() -> None:
+        edges = [0, *sorted(set(cuts)), len(SEVERAL)]
+        pieces = [SEVERAL[a:b] for a, b in itertools.pairwise(edges)]
+        async with site() as made:
+            answer = await exchange(made.port, *pieces)
+        expected = [b"GET /a?x=1 ", b"POST /b? hello", b"POST /c? abcde", b"GET /last? "]
+        assert bodies(answer) == expected
+
+    asyncio.run(check())
+
+
+async def test_many_requests_sent_ahead_are_all_answered() -> None:
+    async with site() as made:
+        answer = await exchange(made.port, b"GET /x HTTP/1.1\r\n\r\n" * 500 + LAST)
+        assert bodies(answer) == [b"GET /x? "] * 500 + [b"GET /last? "]
+
+
+async def test_http_1_0_is_closed_unless_it_asks_to_be_kept() -> None:
+    async with site() as made:
+        assert bodies(await exchange(made.port, b"GET /a HTTP/1.0\r\n\r\n")) == [b"GET /a? "]
+        kept = b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+        answer = await exchange(made.port, kept + b"GET /b HTTP/1.0\r\n\r\n")
+        assert bodies(answer) == [b"GET /a? ", b"GET /b? "]
+        assert b"Connection: keep-alive" in answer
+
+
+async def test_a_stream_is_chunked_in_http_1_1_and_ends_with_the_connection_before() -> None:
+    async with site() as made:
+        answer = await exchange(made.port, b"GET /stream HTTP/1.1\r\n\r\n" + LAST)
+        assert b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\nHTTP/1.1 200 OK" in answer
+        answer = await exchange(made.port, b"GET /stream HTTP/1.0\r\n\r\n")
+        assert answer.endswith(b"\r\n\r\nabcde")
+
+
+async def test_head_is_answered_without_a_body() -> None:
+    async with site() as made:
+        answer = await exchange(made.port, b"HEAD /a HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert answer.endswith(b"\r\n\r\n")
+        assert b"Content-Length: 9" in answer
+
+
+async def test_a_client_that_waits_for_leave_to_send_its_body_gets_it() -> None:
+    async with site() as made:
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        head = b"POST /b HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n"
+        writer.write(head + b"Connection: close\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"ok")
+            assert bodies(await reader.read()) == [b"POST /b? ok"]
+        await gone(writer)
+
+
+async def test_a_wish_for_another_protocol_is_answered_in_this_one() -> None:
+    async with site() as made:
+        wish = b"GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        assert bodies(await exchange(made.port, wish)) == [b"GET /a? "]
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [("gzip", gzip.compress(b"hello")), ("deflate", zlib.compress(b"hello"))],
+)
+async def test_a_compressed_body_is_unpacked(coding: str, packed: bytes) -> None:
+    head = f"POST /b HTTP/1.1\r\nContent-Encoding: {coding}\r\nContent-Length: {len(packed)}\r\n"
+    async with site() as made:
+        sent = f"{head}Connection: close\r\n\r\n".encode() + packed
+        assert bodies(await exchange(made.port, sent)) == [b"POST /b? hello"]
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "trouble"),
+    [
+        ("gzip", gzip.compress(b"a" * 1001), b"body_too_large"),
+        ("gzip", gzip.compress(b"a" * 10_000_000)[:900], b"body_too_large"),
+        ("gzip", gzip.compress(b"hello")[:-3], b"body_unreadable"),
+        ("br", b"hello", b"body_unreadable"),
+        ("identity", b"a" * 1001, b"body_too_large"),
+    ],
+)
+async def test_what_a_body_becomes_has_the_same_limit(
+    coding: str, body: bytes, trouble: bytes
+) -> None:
+    head = f"POST /b HTTP/1.1\r\nContent-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with site() as made:
+        assert bodies(await exchange(made.port, head.encode() + body)) == [trouble]
+
+
+async def test_what_was_asked_before_a_mistake_is_answered_before_it() -> None:
+    async with site() as made:
+        answer = await exchange(made.port, b"GET /a HTTP/1.1\r\n\r\nnonsense\r\n\r\n")
+        assert bodies(answer) == [b"GET /a? ", b"malformed"]
+
+
+async def test_a_handler_ends_with_its_client() -> None:
+    async with site() as made:
+        made.gate = asyncio.Event()
+        _, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        writer.write(b"GET /wait HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await made.started.wait()
+            writer.transport.abort()
+            await made.cancelled.wait()
+            await gone(writer)
+
+
+async def test_a_slow_head_is_cut_and_a_slow_body_told() -> None:
+    async with site(Limits(body_bytes=100, head_s=0.05, body_s=60.0)) as made:
+        assert await exchange(made.port, b"GET /a HTT") == b""
+    async with site(Limits(body_bytes=100, head_s=60.0, body_s=0.05)) as made:
+        answer = await exchange(made.port, b"POST /a HTTP/1.1\r\nContent-Length: 9\r\n\r\nab")
+        assert bodies(answer) == [b"body_too_slow"]
+
+
+async def test_draining_finishes_what_is_asked_and_closes_what_is_idle() -> None:
+    async with site() as made:
+        made.gate = asyncio.Event()
+        idle, idle_writer = await asyncio.open_connection("127.0.0.1", made.port)
+        busy = asyncio.create_task(exchange(made.port, b"GET /wait HTTP/1.1\r\n\r\n"))
+        async with asyncio.timeout(PATIENCE_S):
+            await made.started.wait()
+            await made.listener.stop_listening()
+            assert await idle.read() == b""
+            made.gate.set()
+            answer = await busy
+        assert bodies(answer) == [b"GET /wait? "]
+        assert b"Connection: close" in answer
+        await gone(idle_writer)
+
+
+async def test_a_line_break_in_a_header_is_never_sent() -> None:
+    with pytest.raises(ValueError, match="line break"):
+        Response(b"", headers={"X": "a\r\nY: b"}).encode(
+            keep_alive=True, http11=True, with_body=True
+        )
