@@ -42,7 +42,7 @@ chaos-table: setup ## Each kind of fault 30 times, then every two at once (40 mi
 	$(BIN)/python -m bench.chaos --table
 	$(BIN)/python -m bench.chaos --pairs
 
-restart: setup ## How long a killed actor is away (3 minutes)
+restart: setup ## How long a killed actor is away (7 minutes)
 	$(BIN)/python -m bench.restart
 
 lint: setup ## ruff and mypy, strict

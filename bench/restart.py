@@ -1,13 +1,14 @@
 """How long a killed actor is away: from SIGKILL to its successor's first token.
 
-    python -m bench.restart                        30 kills each of the roles of disagg.yaml (3 min)
-    python -m bench.restart --targets generation/0 --kills 100 --json restart.json
+    python -m bench.restart                        30 kills each of the roles of disagg.yaml, and of
+                                                   its workers with an understudy each (7 min)
+    python -m bench.restart --targets generation/0 --standby --kills 100 --json restart.json
 
 Starts a supervisor of its own and kills one process after another; each time the service must
 answer again before the next one. The marks, in milliseconds after the kill:
 
     seen        the supervisor knows that the process has ended
-    forked      the successor's process exists
+    taken       the successor's process exists: it was forked, or an understudy was promoted
     ready       it has said that it is ready
     registered  others can read so in etcd
     first token of a request that a client sends until one is answered
@@ -23,7 +24,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,12 +37,16 @@ from actors.runtime.registry.etcd import EtcdRegistry
 from supervisor.layout import Layout
 from supervisor.services import free_ports
 
-MARKS = ("seen", "forked", "ready", "registered", "first token")
+MARKS = ("seen", "taken", "ready", "registered", "first token")
 DEADLINE_S = 30.0
 STABLE_S = 5.5
 """Between two kills of one target: it was stable for `backoff.reset_after` (5 s), and is restarted
 at once. One that falls again sooner waits longer each time, which is not what is measured here."""
 TARGETS = ("generation/0", "context/0", "router/0", "preprocessor/0", "ingress/0")
+WITH_STANDBY = ("generation/0", "context/0")
+"""Those that are killed once more with an understudy behind them."""
+
+Results = dict[str, list[dict[str, float]]]
 
 
 class Told(msgspec.Struct):
@@ -50,6 +55,7 @@ class Told(msgspec.Struct):
     event: str
     id: str = ""
     pid: int = 0
+    understudy: str = ""
     urls: list[str] = []
     models: list[str] = []
 
@@ -60,6 +66,7 @@ class Service:
     def __init__(self, layout: Layout, registry: EtcdRegistry, url: str, model: str) -> None:
         self.pids: dict[str, int] = {}
         self.marks: dict[str, float] = {}
+        self.promotions = 0
         self.complete = asyncio.Event()
         self._layout = layout
         self._registry = registry
@@ -67,14 +74,29 @@ class Service:
         self._model = model
         self._target = ""
         self._seen = asyncio.Event()
+        self.understudies: set[str] = set()
+        """Those that have to be loaded before anything is killed."""
+        self._loaded: set[str] = set()
+        self._news = asyncio.Event()
 
     def told(self, told: Told) -> None:
         """An event of the supervisor, as it comes in."""
-        if told.event == "ChildStarting":
+        if told.event in {"ChildStarting", "ChildPromoted"}:
             self.pids[told.id] = told.pid
-        mark = {"ChildEnded": "seen", "ChildStarting": "forked", "ChildReady": "ready"}
+        mark = {
+            "ChildEnded": "seen",
+            "ChildStarting": "taken",
+            "ChildPromoted": "taken",
+            "ChildReady": "ready",
+        }
         if told.id == self._target and told.event in mark:
             self._mark(mark[told.event])
+        if told.event == "ChildPromoted":
+            self.promotions += 1
+            self._loaded.discard(told.understudy)
+        elif told.event == "ChildReady":
+            self._loaded.add(told.id)
+        self._news.set()
 
     def observed(self, observation: Observation) -> None:
         """A change in the registry, as it comes in."""
@@ -86,6 +108,10 @@ class Service:
 
     async def kill(self, target: str) -> dict[str, float]:
         """Kill it, and return the marks in milliseconds."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not self.understudies <= self._loaded:
+                self._news.clear()
+                await self._news.wait()
         self._target = target
         self.marks.clear()
         self.complete.clear()
@@ -132,13 +158,14 @@ class Service:
 
 
 @asynccontextmanager
-async def running(topology: Path, state: Path) -> AsyncIterator[Service]:
+async def running(topology: Path, state: Path, sets: Sequence[str] = ()) -> AsyncIterator[Service]:
     """A supervisor in a process of its own, up and answering."""
     environ = {**os.environ, "UNDERSTUDY_STATE_DIR": str(state)}
     command = (sys.executable, "-m", "supervisor", "up", str(topology), "--namespace", "restart")
     process = await asyncio.create_subprocess_exec(
         *command,
         *("--set", "supervision.intensity=100000", "--port", str(free_ports(1)[0])),
+        *(word for one in sets for word in ("--set", one)),
         env=environ,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -183,7 +210,8 @@ async def _discard(stream: asyncio.StreamReader) -> None:
 
 async def _listen(layout: Layout, service: Service) -> None:
     reader, writer = await asyncio.open_unix_connection(str(layout.socket))
-    writer.write(b'{"call":"Events"}\n')
+    # What has happened is told again: understudies may be loaded by now.
+    writer.write(b'{"call":"Events","recent":100}\n')
     await reader.readline()
     while line := await reader.readline():
         service.told(msgspec.json.decode(line, type=Told))
@@ -195,9 +223,9 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
-def table(results: dict[str, list[dict[str, float]]]) -> str:
+def table(results: Results) -> str:
     """Median and 95th percentile of each mark, a row a target."""
-    head = f"{'p50 / p95 / max, ms':<20}" + "".join(f"{mark:>22}" for mark in MARKS)
+    head = f"{'p50 / p95 / max, ms':<22}" + "".join(f"{mark:>22}" for mark in MARKS)
     rows = [head]
     for target, kills in results.items():
         cells = ""
@@ -205,24 +233,30 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
             values = [kill[mark] for kill in kills]
             numbers = (statistics.median(values), percentile(values, 0.95), max(values))
             cells += f"{'/'.join(f'{number:.0f}' for number in numbers):>22}"
-        rows.append(f"{target:<20}{cells}")
+        rows.append(f"{target:<22}{cells}")
     return "\n".join(rows)
 
 
 async def measure(
-    topology: Path, targets: list[str], kills: int
-) -> dict[str, list[dict[str, float]]]:
+    topology: Path, targets: Sequence[str], kills: int, *, standby: bool = False
+) -> Results:
     """Kill each target so many times, in turns, so that a noisy minute hits all alike."""
-    results: dict[str, list[dict[str, float]]] = {target: [] for target in targets}
+    names = {target: f"{target} standby" if standby else target for target in targets}
+    results: Results = {name: [] for name in names.values()}
+    entries = {target.partition("/")[0] for target in targets} if standby else set()
     with tempfile.TemporaryDirectory() as state:
-        async with running(topology, Path(state)) as service:
+        sets = [f"children.{entry}.standby=1" for entry in entries]
+        async with running(topology, Path(state), sets) as service:
+            service.understudies = {f"{entry}/standby/0" for entry in entries}
             for number in range(kills):
                 round_ends = time.monotonic() + STABLE_S
-                for target in targets:
-                    results[target].append(await service.kill(target))
+                for target, name in names.items():
+                    results[name].append(await service.kill(target))
                 await asyncio.sleep(max(0.0, round_ends - time.monotonic()))
                 if sys.stderr.isatty():
                     print(f"\r{number + 1} of {kills}", end="", file=sys.stderr, flush=True)
+            if standby and service.promotions != kills * len(targets):
+                raise SystemExit(f"only {service.promotions} of the kills were stood in for")
     return results
 
 
@@ -233,10 +267,19 @@ def main() -> int:
     default = Path(__file__).parent.parent / "topologies" / "disagg.yaml"
     parser.add_argument("--topology", type=Path, default=default)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), metavar="ACTOR")
+    parser.add_argument(
+        "--standby", action="store_true", help="only with an understudy for each of the targets"
+    )
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every kill's marks")
     arguments = parser.parse_args()
-    results = asyncio.run(measure(arguments.topology, arguments.targets, arguments.kills))
+    topology, targets, kills = arguments.topology, arguments.targets, arguments.kills
+    results: Results = {}
+    if not arguments.standby:
+        results |= asyncio.run(measure(topology, targets, kills))
+        targets = [target for target in targets if target in WITH_STANDBY]
+    if targets:
+        results |= asyncio.run(measure(topology, targets, kills, standby=True))
     print(table(results))
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))

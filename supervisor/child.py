@@ -35,7 +35,7 @@ from supervisor.launchers.zygote import Image, Zygote
 from supervisor.layout import Layout
 from supervisor.measuring import Asking
 from supervisor.private import write_private
-from supervisor.probes import Prober
+from supervisor.probes import Prober, Pulse
 from supervisor.recipe import Recipe
 from supervisor.runstate import RunningChild
 from supervisor.tree import Reason
@@ -93,7 +93,7 @@ class Child:
         self._link: Link | None = None
         self._asking = Asking()
         self._follower: Follower | None = None
-        self._prober: Prober | None = None
+        self._prober: Prober | Pulse | None = None
         self._log_offset = 0
         self.granted: dict[str, str] = {}
         """Environment of this run alone."""
@@ -149,6 +149,7 @@ class Child:
         except OSError:
             self._stop_following()
             raise
+        self._feel_pulse()
         if self.recipe.node is None and self.recipe.ready_mark is None and self.zygote is None:
             # It has nothing to say; whether it stays up is seen later.
             asyncio.get_running_loop().call_soon(self._is_prepared)
@@ -174,6 +175,7 @@ class Child:
             self._prober = Prober(self.recipe.probe, self._answered)
         elif self.recipe.node is None:
             self.prepared = True
+            self._feel_pulse()
 
     def _start_zygote(self, image: Image) -> None:
         self.zygote = Zygote(
@@ -362,8 +364,12 @@ class Child:
                 self._prober = Prober(self.recipe.probe, self._answered)
             self._is_prepared()
 
+    def _feel_pulse(self) -> None:
+        if self.recipe.pulse and self.process is not None:
+            self._prober = Pulse(self.process.pid, self._answered)
+
     def _answered(self) -> None:
-        """A server has answered a probe."""
+        """A server has answered a probe, or a helper's process can run."""
         if not self.prepared:
             self._is_prepared()
         self._on_alive(self)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from supervisor import guard, services, tree
 from supervisor.launchers.zygote import Image
 from supervisor.layout import Layout
-from supervisor.probes import SERVER_DEADLINES, etcd_probe, nats_probe
+from supervisor.probes import HELPER_DEADLINES, SERVER_DEADLINES, etcd_probe, nats_probe
 from supervisor.recipe import Recipe
 from supervisor.topology import Topology
 
@@ -82,6 +82,8 @@ def guard_spec(
             argv=guard.command_line(layout, topology.orphan_timeout_s, leave_s),
             env=dict(environ),
             cwd=str(layout.state),
+            pulse=True,
+            watchdog=HELPER_DEADLINES,
         ),
     )
 
@@ -109,6 +111,8 @@ def zygote_specs(
                 env={**environ, **ZYGOTE_ENVIRONMENT},
                 cwd=str(layout.state),
                 image=image,
+                pulse=True,
+                watchdog=HELPER_DEADLINES,
             ),
         )
         for image in images

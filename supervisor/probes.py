@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -22,6 +23,9 @@ PATIENCE_S = 2.0
 SERVER_DEADLINES = Deadlines(heartbeat_s=5.0, progress_s=None, sign="answer")
 """Generous: everything goes through these two, actors live through an outage of either, and a
 restart is an outage of all. A disk that stalls for a second is better sat out."""
+LOOK_EVERY_S = 0.5
+HELPER_DEADLINES = Deadlines(heartbeat_s=1.5, progress_s=None, sign="sign of life")
+"""Of the guard and the zygotes, which nobody misses for a moment."""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,3 +85,36 @@ class Prober:
             if await answers(self._probe):
                 self._on_answer()
             await asyncio.sleep(max(0.0, asked_at + EVERY_S - loop.time()))
+
+
+class Pulse:
+    """Looks whether a process can run at all, until it is closed, and calls back each time it can.
+
+    For helpers that do nothing but wait, and so have nothing to say: all that can befall them is to
+    be stopped.
+    """
+
+    def __init__(self, pid: int, on_answer: Callable[[], None]) -> None:
+        self._pid = pid
+        self._on_answer = on_answer
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
+
+    def close(self) -> None:
+        """No call comes after this."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
+        if can_run(self._pid):
+            self._on_answer()
+
+
+def can_run(pid: int) -> bool:
+    """Whether there is a process with this pid that is neither stopped nor being traced."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    # The second field is the command in parentheses, and may itself contain both.
+    return stat.rpartition(")")[2].split()[0] not in {"T", "t", "Z", "X"}

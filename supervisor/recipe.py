@@ -43,6 +43,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Set for a zygote: what it preloads."""
     probe: Probe | None = None
     """Of a server: how it is asked whether it lives."""
+    pulse: bool = False
+    """Of a helper that says nothing: its process is looked at."""
     watchdog: Deadlines | None = None
     """When it has failed although its process lives; None: never."""
     limits: Limits = Limits()

@@ -38,7 +38,8 @@ class Unclaimed:
                 continue  # it has ended meanwhile, and is started like anything that has
             self._children[name] = child
             self._gpus.keep(name, left.granted.get(GPU_VARIABLE, "").split(","))
-            if left.incarnations or left.rehearsed or child.recipe.probe is not None:
+            recipe = child.recipe
+            if left.incarnations or left.rehearsed or recipe.probe is not None or recipe.pulse:
                 # It was ready. Otherwise it may still be loading, with its start's deadline.
                 self._vigil.watch(name, child.recipe.watchdog, grace_s=ADOPTION_GRACE_S)
 

@@ -28,7 +28,7 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_s: float = 1.5
     """Without a sign of life."""
-    progress_s: float | None = 1.75
+    progress_s: float | None = 1.25
     """Busy and without progress, when it asks for no more patience. None: not watched."""
     sign: str = "heartbeat"
     """What is awaited, in the words of the verdict."""

@@ -117,7 +117,7 @@ class Watchdog(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_s: PositiveSeconds = msgspec.field(default=1.5, name="heartbeat")
     """Nothing was heard of its event loop for this long."""
-    progress_s: PositiveSeconds = msgspec.field(default=1.75, name="progress")
+    progress_s: PositiveSeconds = msgspec.field(default=1.25, name="progress")
     """It had work and did not get on for this long, nor asked for more patience."""
 
     def __post_init__(self) -> None:

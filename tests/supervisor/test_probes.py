@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from actors.runtime.transport.nats import NatsSettings
-from supervisor.probes import Prober, answers, etcd_probe, nats_probe
+from supervisor.probes import Prober, Pulse, answers, can_run, etcd_probe, nats_probe
 from tests.plane import Plane, running_plane
 
 pytestmark = pytest.mark.process
@@ -63,3 +65,20 @@ def test_the_settings_are_those_of_a_server_with_one_address(plane: Plane) -> No
     """What the others take for granted."""
     assert isinstance(plane.nats_settings, NatsSettings)
     assert len(plane.nats_settings.urls) == 1
+
+
+async def test_a_pulse_is_felt_while_a_process_can_run() -> None:
+    process = await asyncio.create_subprocess_exec("sleep", "60")
+    beats = asyncio.Event()
+    pulse = Pulse(process.pid, beats.set)
+    await beats.wait()
+    assert can_run(process.pid)
+
+    process.send_signal(signal.SIGSTOP)
+    await asyncio.to_thread(os.waitid, os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    assert not can_run(process.pid)
+
+    process.kill()
+    await process.wait()
+    assert not can_run(process.pid)
+    pulse.close()

@@ -127,6 +127,15 @@ def test_a_step_is_given_the_patience_it_asks_for(faulty: Live) -> None:
     assert replaced(faulty, "faulty/0", old).startswith("stuck: no progress for 2.")
 
 
+@pytest.mark.parametrize("helper", ["supervisor/guard", "zygote/own"])
+def test_a_stopped_helper_is_killed_and_replaced(faulty: Live, helper: str) -> None:
+    old = faulty.pid(helper)
+
+    os.kill(old, signal.SIGSTOP)
+
+    assert replaced(faulty, helper, old) == "hung: no sign of life for 1.5 s"
+
+
 @pytest.mark.parametrize("server", ["nats", "etcd"])
 def test_a_stopped_server_is_killed_and_replaced(faulty: Live, server: str) -> None:
     old, node = faulty.pid(server), faulty.child("faulty/0")

@@ -40,6 +40,9 @@ _CATCH_UP_S = 0.25
 """How far steps may lie behind the clock and still be made up for, as a GPU would have gone on
 while the loop was busy. What lies further back (a suspended process) is lost time."""
 
+_MARGIN = 2.0
+"""What a step is said to take at most, in terms of its formula."""
+
 
 class SimulatedEngine(Engine):
     """An engine whose tokens are a function of prompt and seed, and whose time is a formula.
@@ -63,6 +66,7 @@ class SimulatedEngine(Engine):
         self._fetches: set[int] = set()
         self._deadline = 0.0
         self._progress = 0
+        self._patience_s = 0.0
         self._slow_factor = 1.0
         self._slow_until = 0
         self._state: State = "new"
@@ -149,6 +153,10 @@ class SimulatedEngine(Engine):
         return self._progress
 
     @property
+    def patience_s(self) -> float:
+        return self._patience_s
+
+    @property
     def busy(self) -> bool:
         # Requests that wait for blocks of unfetched handoffs are not work: nothing could be done.
         return (
@@ -190,9 +198,14 @@ class SimulatedEngine(Engine):
             return
         loop = asyncio.get_running_loop()
         step = self._scheduler.plan()
+        # A fetch that is still under way keeps the patience it was given.
+        waited_for_s = [self._patience_s / _MARGIN] if self._fetches else []
         for request_id, blocks in step.fetches:
+            fetch_s = self._timing.handoff_s(blocks)
+            waited_for_s.append(fetch_s)
             self._fetches.add(request_id)
-            self._after(self._timing.handoff_s(blocks), self._end_fetch, request_id)
+            self._after(fetch_s, self._end_fetch, request_id)
+        self._patience_s = _MARGIN * max(waited_for_s, default=0.0)
         if not step.computes:
             return
         duration_s = self._timing.step_s(
@@ -200,6 +213,7 @@ class SimulatedEngine(Engine):
             decoding=step.decoding,
             utilisation=step.utilisation,
         )
+        self._patience_s = max(self._patience_s, _MARGIN * duration_s)
         if duration_s == 0.0:
             self._step_timer = loop.call_soon(self._end_step)
             return

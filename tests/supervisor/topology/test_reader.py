@@ -194,8 +194,8 @@ def test_no_value_in_any_slot_makes_the_reader_raise_anything_but_a_topology_err
     ("said", "meant"),
     [
         ("off", "off"),
-        ("{}", Watchdog(heartbeat_s=1.5, progress_s=1.75)),
-        ("{heartbeat: 3s}", Watchdog(heartbeat_s=3.0, progress_s=1.75)),
+        ("{}", Watchdog(heartbeat_s=1.5, progress_s=1.25)),
+        ("{heartbeat: 3s}", Watchdog(heartbeat_s=3.0, progress_s=1.25)),
         ("{progress: 1m}", Watchdog(heartbeat_s=1.5, progress_s=60.0)),
     ],
 )

@@ -230,3 +230,22 @@ def test_stop_token_ends_the_sequence_and_is_not_said() -> None:
             assert said.logprobs[0].chosen.token == said.tokens[0]
 
     run(test())
+
+
+def test_a_long_step_asks_for_the_time_it_takes_and_a_short_one_does_not() -> None:
+    """A watchdog must not take a long prompt, of 3 s here, for a stuck engine."""
+
+    async def test() -> None:
+        engine = engine_of(prefill_ms=Polynomial(0.0, 0.0, 3000.0))
+        await engine.start()
+        assert engine.patience_s == 0.0
+        engine.submit(request_of(1, prompt_of(10), 4))
+        await asyncio.sleep(1.0)
+        assert engine.busy
+        assert engine.patience_s == 6.0
+        await asyncio.sleep(2.005)
+        assert engine.busy
+        assert engine.patience_s == pytest.approx(0.02)
+        await engine.close()
+
+    run(test())
