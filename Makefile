@@ -45,6 +45,9 @@ chaos-table: setup ## Each kind of fault 30 times, then every two at once (40 mi
 restart: setup ## How long a killed actor is away (7 minutes)
 	$(BIN)/python -m bench.restart
 
+storm: setup ## A service under load in a storm of kills, stops, successions and changes (3 minutes)
+	$(BIN)/python -m bench.storm
+
 lint: setup ## ruff and mypy, strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,4 +63,4 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test conformance faults chaos chaos-table restart lint format lock clean
+.PHONY: help setup serve test conformance faults chaos chaos-table restart storm lint format lock clean

@@ -9,5 +9,8 @@ Not applicable:
     auto_hibernate        compaction of an idle process's heap
     get_callback_module   hook of OTP's release handler
 
+What is about processes (a stop that times out, a brutal kill, races at the end, a restart that
+never succeeds) is held against real ones, too: see `processes/`.
+
 `python -m tests.conformance.summary` counts what is held.
 """

@@ -106,3 +106,22 @@ ADAPTED = (
 """Hold in the form that a tree of processes can show."""
 
 NOT_APPLICABLE = ("auto_hibernate", "get_callback_module")
+
+WITH_PROCESSES = (
+    "sup_stop_infinity",
+    "sup_stop_timeout",
+    "sup_stop_timeout_dynamic",
+    "sup_stop_brutal_kill",
+    "sup_stop_brutal_kill_dynamic",
+    "sup_stop_race",
+    "sup_stop_manual",
+    "sup_stop_manual_timeout",
+    "child_unlink",
+    "permanent_normal",
+    "transient_normal",
+    "transient_abnormal",
+    "hanging_restart_loop",
+    "hanging_restart_loop_rest_for_one",
+    "hanging_restart_loop_simple",
+)
+"""Those of the above that are held against real processes, too."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tests.conformance.cases import ADAPTED, HELD, NOT_APPLICABLE
+from tests.conformance.cases import ADAPTED, HELD, NOT_APPLICABLE, WITH_PROCESSES
 
 OURS = frozenset(
     {
@@ -19,12 +19,15 @@ OURS = frozenset(
 """Tests in this folder that are no case of OTP's."""
 
 
-def found() -> dict[str, bool]:
-    """The case of each test in this folder, and whether its docstring says "Adapted:"."""
+def found(below: str = "") -> dict[str, bool]:
+    """The case of each test in this folder, or one below, and whether its docstring says
+    "Adapted:"."""
     tests: dict[str, bool] = {}
-    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+    for path in sorted((Path(__file__).parent / below).glob("test_*.py")):
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if node.name.startswith("test_"):
                 tests[node.name.removeprefix("test_")] = "Adapted:" in (
                     ast.get_docstring(node) or ""
                 )
@@ -41,10 +44,14 @@ def main() -> None:
     )
     for label, cases, present in rows:
         print(f"{label:15} {len(present):3} of {len(cases)}")
+    real = found("processes")
+    shown = sum(name in real for name in WITH_PROCESSES)
+    print(f"{'with processes':15} {shown:3} of {len(WITH_PROCESSES)}, which are among the above")
     print(f"{'total':15} {sum(len(cases) for _, cases, _ in rows):3}")
-    for name in (*HELD, *ADAPTED):
-        if name not in tests:
-            print(f"missing: {name}")
+    missing = [name for name in (*HELD, *ADAPTED) if name not in tests]
+    missing += [f"{name}, with processes" for name in WITH_PROCESSES if name not in real]
+    for name in missing:
+        print(f"missing: {name}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conformance import __doc__ as introduction
-from tests.conformance.cases import ADAPTED, HELD, NOT_APPLICABLE
+from tests.conformance.cases import ADAPTED, HELD, NOT_APPLICABLE, WITH_PROCESSES
 from tests.conformance.summary import OURS, found
 
 
@@ -17,3 +17,4 @@ def test_every_case_has_a_test() -> None:
     assert {name for name, adapted in tests.items() if adapted} == set(ADAPTED)
     assert introduction is not None
     assert all(name in introduction for name in NOT_APPLICABLE)
+    assert set(found("processes")) == set(WITH_PROCESSES) <= {*HELD, *ADAPTED}
