@@ -24,7 +24,7 @@ class _Choice(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
-    error: msgspec.Raw | None = None
+    error: object = None
 
 
 class Outcomes(msgspec.Struct):
