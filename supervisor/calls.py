@@ -150,6 +150,8 @@ class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     """Resident, of its process group; the root has the supervisor's own."""
     log: str | None = None
+    waits_for: str | None = None
+    """The zygote that has not forked it yet."""
     standby: bool = False
     """Whether it is an understudy: loaded when it is `running`, and without actors of its own."""
     actors: tuple[ActorStatus, ...] = ()

@@ -144,6 +144,8 @@ def _row(
         standby=is_understudy(node.id),
         actors=() if recipe is None else _actors(recipe, child),
     )
+    if child is not None and child.process is None:
+        return msgspec.structs.replace(row, waits_for=child.recipe.zygote)
     if child is None or child.process is None:
         return row
     return msgspec.structs.replace(

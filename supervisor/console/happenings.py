@@ -9,7 +9,8 @@ from supervisor.console.paint import shown_duration
 from supervisor.console.text import Line, printable
 from supervisor.ids import is_understudy
 
-_NAME_WIDTH = 14
+_NAME_WIDTH = 21
+"""Enough for `generation/standby/0`."""
 _BY_SUPERVISOR = "supervisor"
 
 

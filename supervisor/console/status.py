@@ -102,11 +102,7 @@ def _name(row: ChildRow) -> str:
 
 
 def _facts(row: ChildRow, percent: float | None, paint: Paint) -> str:
-    facts = [_state(shown_state(row.state, standby=row.standby), paint)]
-    if row.pid is not None:
-        facts.append(f"pid {row.pid}")
-    if row.uptime_s is not None and not row.is_supervisor:
-        facts.append(f"up {shown_duration(row.uptime_s)}")
+    facts = _process(row, paint)
     if percent is not None:
         facts.append(f"{percent:.0f}% cpu")
     if row.memory_bytes is not None:
@@ -126,6 +122,17 @@ def _facts(row: ChildRow, percent: float | None, paint: Paint) -> str:
         ago = "" if row.ended_ago_s is None else f" {shown_duration(row.ended_ago_s)} ago"
         facts.append(paint("red" if row.state in _DOWN else "dim", f"last exit{ago}: {reason}"))
     return "  ".join(fact for fact in facts if fact)
+
+
+def _process(row: ChildRow, paint: Paint) -> list[str]:
+    facts = [_state(shown_state(row.state, standby=row.standby), paint)]
+    if row.pid is not None:
+        facts.append(f"pid {row.pid}")
+    elif row.waits_for is not None:
+        facts.append(paint("dim", f"waits for {row.waits_for}"))
+    if row.uptime_s is not None and not row.is_supervisor:
+        facts.append(f"up {shown_duration(row.uptime_s)}")
+    return facts
 
 
 def shown_state(state: str, *, standby: bool) -> str:

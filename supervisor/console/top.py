@@ -66,7 +66,7 @@ def render_top(
     news = happened[-_room_for_events(height) :] if _room_for_events(height) else ()
     below: list[Line] = [(), *(shown_event(event) for event in news)] if news else []
     room = None if height is None else max(0, height - len(lines) - len(below))
-    lines += _table(rows, columns, room, skip)
+    lines += _table(rows, columns, width, room, skip)
     lines += below
     return [painted(fit(line, width), paint) for line in lines[:height]]
 
@@ -179,26 +179,33 @@ def _titles(columns: Sequence[Column]) -> Line:
 
 
 def _table(
-    rows: Sequence[Row], columns: Sequence[Column], room: int | None, skip: int
+    rows: Sequence[Row], columns: Sequence[Column], width: int, room: int | None, skip: int
 ) -> list[Line]:
     shown = rows[min(skip, max(0, len(rows) - 1)) :]
     if room is None or len(shown) <= room:
-        return [*(_shown_row(columns, row) for row in shown)]
+        return [*(_shown_row(columns, row, width) for row in shown)]
     if room == 0:
         return []
     left_out = len(shown) - (room - 1)
     more: Line = (("dim", f"{left_out} more below; {KEYS}"),)
-    return [*(_shown_row(columns, row) for row in shown[: room - 1]), more]
+    return [*(_shown_row(columns, row, width) for row in shown[: room - 1]), more]
 
 
-def _shown_row(columns: Sequence[Column], row: Row) -> Line:
+def _shown_row(columns: Sequence[Column], row: Row, width: int) -> Line:
     contents = [column.show(row) for column in columns]
     if row.actor is None or not row.actor.other:
         return _line(columns, contents)
     # What actors of one's own tell goes where room is left, behind the last cell with something.
     used = max(at + 1 for at, (_, text) in enumerate(contents) if text)
-    other = _GAP.join(f"{name} {shown_number(value)}" for name, value in row.actor.other.items())
-    return (*_line(columns[:used], contents[:used]), ("dim", printable(f"{_GAP}{other}")))
+    line = _line(columns[:used], contents[:used])
+    room = width - sum(cells(text) for _, text in line)
+    other = ""
+    told = [(name, value) for name, value in row.actor.other.items() if value]
+    for name, value in told:
+        more = printable(f"{_GAP}{name} {shown_number(value)}")
+        # What does not fit whole would only be a riddle.
+        other += more if cells(other) + cells(more) <= room else ""
+    return (*line, ("dim", other))
 
 
 def _line(columns: Sequence[Column], contents: Sequence[Span]) -> Line:

@@ -20,18 +20,21 @@ def shown(event: events.Event) -> str:
 @pytest.mark.parametrize(
     ("event", "told"),
     [
-        (events.ChildStarting(at=AT, id="w/0", run=1, pid=7), "w/0             starting, pid 7"),
+        (
+            events.ChildStarting(at=AT, id="w/0", run=1, pid=7),
+            "w/0                    starting, pid 7",
+        ),
         (
             events.ChildReady(at=AT, id="w/0", run=2, took_s=0.2, down_s=0.25),
-            "w/0             ready again, was down for 0.25 s",
+            "w/0                    ready again, was down for 0.25 s",
         ),
         (
             events.ChildEnded(
                 at=AT, id="w/0", run=1, reason="killed by SIGKILL", expected=False, log=""
             ),
-            "w/0             ended: killed by SIGKILL",
+            "w/0                    ended: killed by SIGKILL",
         ),
-        (events.Stopped(at=AT, exit_code=0, reason="x"), "supervisor      stopped"),
+        (events.Stopped(at=AT, exit_code=0, reason="x"), "supervisor             stopped"),
     ],
 )
 def test_an_event_is_told_with_its_time_and_its_child(event: events.Event, told: str) -> None:

@@ -127,3 +127,17 @@ def test_the_use_of_cpu_is_that_between_two_looks() -> None:
     )
 
     assert line == "└─ w/0  running  pid 7  25% cpu  340 MB"
+
+
+def test_an_understudy_is_told_from_what_serves_and_a_fork_from_what_it_waits_for() -> None:
+    children = (
+        row("supervisor", "", is_supervisor=True),
+        row("g/standby/0", "supervisor", pid=7, standby=True),
+        row("g/0", "supervisor", state="starting", waits_for="zygote/worker"),
+    )
+    shown = render_status(
+        msgspec.structs.replace(STATUS, children=children), Paint(colours=False), 1000.0
+    )
+
+    assert "├─ g/standby/0  standby  pid 7" in shown
+    assert "└─ g/0          starting  waits for zygote/worker" in shown

@@ -82,7 +82,9 @@ def test_a_frame_shows_the_tree_its_rates_and_what_happened() -> None:
     lines = [line.rstrip() for line in frame()]
 
     assert lines[:-1] == FRAME.splitlines()
-    assert re.fullmatch(r"\d\d:\d\d:\d\d  context/0       ended: killed by SIGKILL", lines[-1])
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d  context/0              ended: killed by SIGKILL", lines[-1]
+    )
 
 
 @NO_DEADLINE
