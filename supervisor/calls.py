@@ -146,12 +146,14 @@ class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
     lag_s: float | None = None
     """How late its event loop was then."""
     cpu_s: float | None = None
-    """Used by its process group; the root has the supervisor's own."""
+    """Used by its session; the root has the supervisor's own."""
     memory_bytes: int | None = None
-    """Resident, of its process group; the root has the supervisor's own."""
+    """Resident, of its session; the root has the supervisor's own."""
     log: str | None = None
     waits_for: str | None = None
     """The zygote that has not forked it yet."""
+    ranks: int | None = None
+    """Processes under mpirun that it is made of; None where mpirun has no part in it."""
     standby: bool = False
     """Whether it is an understudy: loaded when it is `running`, and without actors of its own."""
     actors: tuple[ActorStatus, ...] = ()

@@ -27,10 +27,12 @@ from actors.runtime.link import (
     Said,
 )
 from actors.runtime.metrics import Family
+from actors.runtime.pids import parent_of
 from supervisor import logfiles
 from supervisor.exits import Asked, reason_of
 from supervisor.follow import Follower
 from supervisor.launchers.local import Exit, LocalProcess
+from supervisor.launchers.world import World, WorldImage
 from supervisor.launchers.zygote import Image, Zygote
 from supervisor.layout import Layout
 from supervisor.measuring import Asking
@@ -76,9 +78,11 @@ class Child:
         self.beat: Beat | None = None
         self.beat_at = 0.0
         self.process: LocalProcess | None = None
-        self.zygote: Zygote | None = None
+        self.zygote: Zygote | World | None = None
         """Set when this child is one."""
-        self._forking: Zygote | None = None
+        self.leader: LocalProcess | None = None
+        """Of ranks that mpirun has started: the one that is the node, when it has called."""
+        self._forking: Zygote | World | None = None
         """Set while the answer of the zygote that is to fork this child is awaited."""
         self._spec_file = layout.node_spec(name)
         self._layout = layout
@@ -113,7 +117,7 @@ class Child:
     def start(
         self,
         above: Mapping[str, int],
-        zygote: Zygote | None = None,
+        zygote: Zygote | World | None = None,
         granted: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Start it, by forking the zygote if one is given. `above` has the last incarnation known
@@ -138,6 +142,8 @@ class Child:
         try:
             if self.recipe.image is not None:
                 self._start_zygote(self.recipe.image)
+            elif self.recipe.world is not None:
+                self._start_world(self.recipe.world)
             elif zygote is None:
                 self._spawn()
             else:
@@ -188,6 +194,36 @@ class Child:
         self.process = self.zygote.process
         # It takes orders from the start; what is asked for early waits for the imports.
         asyncio.get_running_loop().call_soon(self._is_prepared)
+
+    def _start_world(self, image: WorldImage) -> None:
+        self.zygote = World(
+            image,
+            self.recipe.argv,
+            env=self.recipe.env,
+            cwd=Path(self.recipe.cwd),
+            log_file=self.log,
+            on_exit=self._exited,
+        )
+        self.process = self.zygote.process
+        asyncio.get_running_loop().call_soon(self._is_prepared)
+
+    def is_process(self, pid: int, started: int) -> bool:
+        """Whether this child's node is that process: its own, or a rank that its mpirun started."""
+        if self.process is None:
+            return True
+        if (pid, started) == (self.process.pid, self.process.started):
+            return True
+        if self.recipe.ranks is None or parent_of(pid) != self.process.pid:
+            return False
+        if self.leader is None:
+            try:
+                self.leader = LocalProcess(pid, started=started, on_exit=self._leader_ended)
+            except OSError:
+                return False
+        return True
+
+    def _leader_ended(self, _ending: Exit) -> None:
+        self.leader = None  # mpirun ends the others, and then itself
 
     def _spawn(self) -> None:
         self.process = LocalProcess.spawn(
@@ -262,8 +298,10 @@ class Child:
     def stop(self) -> None:
         """SIGTERM."""
         self._ask(Asked.TO_LEAVE)
-        if self.process is not None:
-            self.process.send(signal.SIGTERM)
+        # mpirun would not let the ranks end in their own way.
+        process = self.leader or self.process
+        if process is not None:
+            process.send(signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL, its whole process group."""

@@ -16,6 +16,7 @@ from supervisor.casting import Casting
 from supervisor.child import Child
 from supervisor.departures import Departures
 from supervisor.gpus import GPU_VARIABLE, Gpus
+from supervisor.launchers.world import World
 from supervisor.launchers.zygote import Zygote
 from supervisor.layout import Layout
 from supervisor.plane import NATS
@@ -198,7 +199,7 @@ class Children:
             return {}
         return {GPU_VARIABLE: ",".join(self._gpus.grant(name, recipe.gpus))}
 
-    def _zygote_for(self, child: Child) -> Zygote | None:
+    def _zygote_for(self, child: Child) -> Zygote | World | None:
         name = child.recipe.zygote
         parent = None if name is None else self.running.get(name)
         return None if parent is None else parent.zygote

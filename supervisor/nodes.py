@@ -13,11 +13,21 @@ from actors.runtime.process import ActorSpec, NodeSpec
 from actors.runtime.registry.etcd import EtcdSettings
 from actors.runtime.transport.nats import NatsSettings
 from supervisor import tree
+from supervisor.launchers.mpirun import ENVIRONMENT, command, find_mpirun
+from supervisor.launchers.world import WorldImage
 from supervisor.launchers.zygote import Image, images_of
 from supervisor.layout import Layout
 from supervisor.recipe import NODE_VARIABLE, Recipe, understudy
 from supervisor.resources import Limits
-from supervisor.topology import Backoff, Child, NodeInstance, Supervision, Supervisor, Topology
+from supervisor.topology import (
+    Backoff,
+    Child,
+    Node,
+    NodeInstance,
+    Supervision,
+    Supervisor,
+    Topology,
+)
 from supervisor.topology.model import HEARTBEAT_EVERY_S
 from supervisor.topology.roles import BUILT_IN
 from supervisor.watchdog import Deadlines
@@ -48,10 +58,33 @@ class Nodes:
         self._etcd = etcd
         self._log_level = log_level
         self._images: list[tuple[str, tuple[ActorSpec, ...]]] = []
+        self._worlds: dict[str, list[tuple[bool, str, int]]] = {}
+        """By name: of each node whether it generates, its file, and its ranks."""
 
     def images(self) -> list[Image]:
         """What zygotes have to preload for the nodes made so far, one image each."""
         return images_of(self._images, self._topology.base_dir)
+
+    def worlds(self) -> list[WorldImage]:
+        """What nodes made so far share an mpirun; contexts come first, as on TensorRT-LLM's
+        page."""
+        return [
+            WorldImage(
+                name=f"world/{name}",
+                nodes=tuple((file, ranks) for _, file, ranks in sorted(nodes, key=_generates)),
+                socket=str(self._layout.state / f"world-{name}.sock"),
+            )
+            for name, nodes in self._worlds.items()
+        ]
+
+    def _join_world(self, instance: NodeInstance, ranks: int) -> str | None:
+        name = instance.node.world
+        if name is None:
+            return None
+        generates = any(actor.class_path != BUILT_IN["context"] for actor in instance.node.actors)
+        file = str(self._layout.node_spec(instance.name))
+        self._worlds.setdefault(name, []).append((generates, file, ranks))
+        return f"world/{name}"
 
     def specs(self, children: tuple[Child, ...]) -> tuple[tree.Spec, ...]:
         """The same children as parts of a tree."""
@@ -111,14 +144,22 @@ class Nodes:
         )
         # -P: the process puts the topology's directory on the path itself; its working directory
         # is for data, and a file there must not hide a module.
-        argv = (sys.executable, "-P", "-m", "actors.runtime.process")
+        argv: tuple[str, ...] = (sys.executable, "-P", "-m", "actors.runtime.process")
         own_env = {NODE_VARIABLE: instance.name, **instance.node.env}
-        zygote = _zygote_of(instance)
-        if zygote is not None:
-            self._images.append((zygote, spec.actors))
+        ranks = ranks_of(instance.node)
+        if ranks is None:
+            zygote = _zygote_of(instance)
+            if zygote is not None:
+                self._images.append((zygote, spec.actors))
+        else:
+            zygote = self._join_world(instance, ranks)
+            own_env = {**ENVIRONMENT, **own_env}
+            worker = (sys.executable, "-P", "-m", "actors.worker")
+            argv = command(find_mpirun(self._environ), ranks, worker)
         return Recipe(
             argv=(*argv, str(self._layout.node_spec(instance.name))),
             env={**self._environ, "PYTHONUNBUFFERED": "1", **own_env},
+            ranks=ranks,
             own_env=own_env,
             cwd=instance.node.cwd,
             node=spec,
@@ -133,6 +174,24 @@ class Nodes:
             gpus=instance.node.gpus,
             surge=_may_surge(instance),
         )
+
+
+def _generates(member: tuple[bool, str, int]) -> bool:
+    return member[0]
+
+
+def ranks_of(node: Node) -> int | None:
+    """How many ranks mpirun starts for a node; None: it is started without."""
+    if node.launcher == "local":
+        return None
+    engines = [actor.options.get("engine") for actor in node.actors]
+    sizes = [
+        engine.get("tensor_parallel_size", 1)
+        for engine in engines
+        if isinstance(engine, dict) and engine.get("kind") == "transformers"
+    ]
+    ranks = max((size for size in sizes if isinstance(size, int)), default=1)
+    return ranks if node.launcher == "mpi" or ranks > 1 or node.world is not None else None
 
 
 def _deadlines(instance: NodeInstance) -> Deadlines | None:

@@ -4,6 +4,7 @@
     ├── supervisor/plane       see `plane`
     │   ├── supervisor/guard    see `guard`
     │   ├── zygote/worker, ...  see `launchers.zygote`
+    │   ├── world/...           see `launchers.world`
     │   ├── nats                these two if they are embedded, see `connections`
     │   └── etcd
     └── the file's children    see `nodes`; one with N replicas is N: context/0, context/1
@@ -25,7 +26,7 @@ from supervisor.connections import connect
 from supervisor.layout import Layout
 from supervisor.leftovers import STATE_VARIABLE
 from supervisor.nodes import Nodes, supervisor_spec
-from supervisor.plane import PLANE, guard_spec, plane_spec, zygote_specs
+from supervisor.plane import PLANE, guard_spec, plane_spec, world_specs, zygote_specs
 from supervisor.runstate import RunState
 from supervisor.topology import Topology
 
@@ -67,6 +68,7 @@ def make_plan(
     helpers = [
         guard_spec(topology, layout, environ, children),
         *zygote_specs(nodes.images(), layout, environ),
+        *world_specs(nodes.worlds(), layout, environ),
     ]
     plane = plane_spec(found.servers, helpers, layout, environ)
     return Plan(

@@ -5,14 +5,17 @@ Started before everything that is the file's, and stopped after it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from supervisor import guard, services, tree
+from supervisor.launchers.mpirun import ENVIRONMENT, command, find_mpirun
+from supervisor.launchers.world import WorldImage
 from supervisor.launchers.zygote import Image
 from supervisor.layout import Layout
 from supervisor.probes import HELPER_DEADLINES, SERVER_DEADLINES, etcd_probe, nats_probe
-from supervisor.recipe import Recipe
+from supervisor.recipe import NODE_VARIABLE, Recipe
 from supervisor.topology import Topology
 
 PLANE = "supervisor/plane"
@@ -113,6 +116,37 @@ def zygote_specs(
                 image=image,
                 pulse=True,
                 watchdog=HELPER_DEADLINES,
+            ),
+        )
+        for image in images
+    ]
+
+
+def world_specs(
+    images: Iterable[WorldImage], layout: Layout, environ: Mapping[str, str]
+) -> list[tree.ChildSpec]:
+    """A world for each image. It is never started again: see `launchers.world`."""
+    worker = (sys.executable, "-P", "-m", "actors.worker", "--world")
+    return [
+        tree.ChildSpec(
+            id=image.name,
+            restart=tree.Restart.TEMPORARY,
+            shutdown_s=SERVER_SHUTDOWN_S,
+            data=Recipe(
+                argv=command(
+                    find_mpirun(environ),
+                    sum(ranks for _, ranks in image.nodes),
+                    (*worker, image.socket, *(str(ranks) for _, ranks in image.nodes)),
+                    survives=True,
+                ),
+                env={
+                    **environ,
+                    **ENVIRONMENT,
+                    "PYTHONUNBUFFERED": "1",
+                    NODE_VARIABLE: image.name,
+                },
+                cwd=str(layout.state),
+                world=image,
             ),
         )
         for image in images

@@ -11,6 +11,7 @@ from actors.runtime.process import NodeSpec
 from supervisor import tree
 from supervisor.adoption import identity_of
 from supervisor.ids import entry_of, understudies_of
+from supervisor.launchers.world import WorldImage
 from supervisor.launchers.zygote import Image
 from supervisor.layout import file_name
 from supervisor.probes import Probe
@@ -38,9 +39,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     own_env: dict[str, str] = {}
     """The part of `env` that is this node's alone."""
     zygote: str | None = None
-    """The child that can fork this node; None starts it in a process of its own."""
+    """The child that can fork this node, a zygote or a world; None starts it in a process of its
+    own."""
     image: Image | None = None
     """Set for a zygote: what it preloads."""
+    world: WorldImage | None = None
+    """Set for a world: which nodes share it."""
+    ranks: int | None = None
+    """Of a node that mpirun starts; None: it is started as it is."""
     probe: Probe | None = None
     """Of a server: how it is asked whether it lives."""
     pulse: bool = False

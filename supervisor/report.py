@@ -141,6 +141,7 @@ def _row(
         memory_bytes=None if usage is None else usage.memory_bytes,
         next_retry_s=None if node.next_retry is None else max(0.0, node.next_retry - now),
         log=None if node.is_supervisor else str(layout.log(node.id)),
+        ranks=None if recipe is None else recipe.ranks,
         standby=is_understudy(node.id),
         actors=() if recipe is None else _actors(recipe, child),
     )

@@ -285,8 +285,7 @@ class Supervisor:
             # A node may call before its zygote's answer has told us its pid. Runs are never used
             # twice, so there is nobody else it could be.
             return child
-        known = (child.process.pid, child.process.started)
-        return child if known == (hello.pid, hello.pid_started) else None
+        return child if child.is_process(hello.pid, hello.pid_started) else None
 
     # -- asked by changes ------------------------------------------------------------------------
 

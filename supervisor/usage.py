@@ -1,7 +1,8 @@
 """How much memory and CPU time the processes of each child use, from samples of `/proc`.
 
-A child is the leader of a process group of its own, so the group is what it is charged with: its
-helpers count, wherever they were reparented to. Memory is resident memory, in which pages that
+A child is the leader of a session of its own, so the session is what it is charged with: its
+helpers count, wherever they were reparented to, and the ranks that an mpirun starts in process
+groups of their own. Memory is resident memory, in which pages that
 forks share count once for each of them; the honest share (PSS) would cost a walk over every page
 table at each look.
 """
@@ -18,14 +19,14 @@ import msgspec
 class Sample(msgspec.Struct, frozen=True):
     """One process at one moment."""
 
-    group: int
+    session: int
     cpu_s: float
     """Its own, and of the children it has waited for, who would be missed otherwise."""
     memory_bytes: int
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """All processes of a group together."""
+    """All processes of a session together."""
 
     cpu_s: float
     memory_bytes: int
@@ -37,33 +38,34 @@ def parse_stat(stat: str, *, ticks_per_s: int, page_bytes: int) -> Sample:
     fields = stat.rpartition(")")[2].split()
     ticks = sum(int(field) for field in fields[11:15])
     return Sample(
-        group=int(fields[2]),
+        session=int(fields[3]),
         cpu_s=ticks / ticks_per_s,
         memory_bytes=max(0, int(fields[21])) * page_bytes,
     )
 
 
-def sum_groups(samples: Iterable[Sample], groups: Collection[int]) -> dict[int, Usage]:
-    """What each of these groups uses; one without a process is left out."""
+def sum_sessions(samples: Iterable[Sample], sessions: Collection[int]) -> dict[int, Usage]:
+    """What each of these sessions uses; one without a process is left out."""
     cpu_s: dict[int, float] = {}
     memory_bytes: dict[int, int] = {}
     for sample in samples:
-        if sample.group in groups:
-            cpu_s[sample.group] = cpu_s.get(sample.group, 0.0) + sample.cpu_s
-            memory_bytes[sample.group] = memory_bytes.get(sample.group, 0) + sample.memory_bytes
-    return {group: Usage(cpu_s[group], memory_bytes[group]) for group in cpu_s}
+        key = sample.session
+        if key in sessions:
+            cpu_s[key] = cpu_s.get(key, 0.0) + sample.cpu_s
+            memory_bytes[key] = memory_bytes.get(key, 0) + sample.memory_bytes
+    return {key: Usage(cpu_s[key], memory_bytes[key]) for key in cpu_s}
 
 
-def look(groups: Collection[int]) -> dict[int, Usage]:
-    """What each group uses now. Reads the whole process table: call it off the event loop.
+def look(sessions: Collection[int]) -> dict[int, Usage]:
+    """What each session uses now. Reads the whole process table: call it off the event loop.
 
     Empty where there is no `/proc`.
     """
-    return sum_groups(_samples(), groups) if groups else {}
+    return sum_sessions(_samples(), sessions) if sessions else {}
 
 
 def look_at_this_process() -> Usage | None:
-    """This process alone: a supervisor shares its group with the shell that started it."""
+    """This process alone: a supervisor shares its session with the shell that started it."""
     try:
         stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -19,6 +19,15 @@ def process_started(pid: int) -> int:
     return 0 if fields[0] in {"Z", "X"} else int(fields[19])
 
 
+def parent_of(pid: int) -> int:
+    """The parent's pid; 0 when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def is_alive(pid: int, started: int) -> bool:
     """Whether the very process that had this pid and start time still runs."""
     return started != 0 and process_started(pid) == started

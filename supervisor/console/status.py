@@ -130,9 +130,16 @@ def _process(row: ChildRow, paint: Paint) -> list[str]:
         facts.append(f"pid {row.pid}")
     elif row.waits_for is not None:
         facts.append(paint("dim", f"waits for {row.waits_for}"))
+    facts.append(_ranks(row))
     if row.uptime_s is not None and not row.is_supervisor:
         facts.append(f"up {shown_duration(row.uptime_s)}")
     return facts
+
+
+def _ranks(row: ChildRow) -> str:
+    if row.ranks is None:
+        return ""
+    return f"{row.ranks} rank{'s' if row.ranks > 1 else ''}"
 
 
 def shown_state(state: str, *, standby: bool) -> str:

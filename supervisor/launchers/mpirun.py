@@ -20,7 +20,7 @@ ENVIRONMENT = MappingProxyType(
 )
 
 
-class NoMpirunError(Exception):
+class NoMpirunError(OSError):
     """There is no `mpirun` on this host."""
 
     def __init__(self) -> None:
@@ -46,6 +46,11 @@ def find_mpirun(environ: Mapping[str, str]) -> str:
     raise NoMpirunError
 
 
-def command(mpirun: str, ranks: int, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """What starts so many ranks of `argv` on this host, however few cores it has."""
-    return (mpirun, "--oversubscribe", "-n", str(ranks), *argv)
+def command(
+    mpirun: str, ranks: int, argv: tuple[str, ...], *, survives: bool = False
+) -> tuple[str, ...]:
+    """What starts so many ranks of `argv` on this host, however few cores it has. `survives`: the
+    death of a rank is not that of all."""
+    # Several programs of MPI that do not know of each other would be bound to the same cores.
+    placed = ("--bind-to", "none", "--oversubscribe", "-n", str(ranks))
+    return (mpirun, *(("--with-ft", "ulfm") if survives else ()), *placed, *argv)

@@ -145,6 +145,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_s: ShutdownSeconds = msgspec.field(default=5.0, name="shutdown")
     """From asking the process to end to killing it. 0 kills at once (`brutal_kill`); inf never."""
     backoff: Backoff = Backoff()
+    launcher: Literal["local", "mpi"] | None = None
+    """`mpi` starts it under mpirun, in as many ranks as its engine is split over. None: so if that
+    is more than one."""
+    world: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")] | None = None
+    """Entries with the same name here share one mpirun, contexts first; each has one of its own
+    where there is none. A node that falls comes back in an mpirun of its own either way."""
     fork: bool = True
     """Start by forking a process that has the imports done, where that is possible. Say false for
     code of your own that cannot be forked after being imported."""

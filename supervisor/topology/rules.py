@@ -20,11 +20,13 @@ def check_rules(collector: Collector, root: Supervision, children: list[Placed])
     - Names of nodes and supervisors are unique in the file and none is reserved.
     - No two actors have the same address.
     - An understudy is only for what is restarted, and for what does nothing before it has its name.
+    - A node that is split over ranks, or shares a world, is one that mpirun starts.
     - A significant child, as in OTP, is not permanent and has a supervisor that shuts down with it.
     """
     _check_names(collector, children)
     _check_addresses(collector, children)
     _check_understudies(collector, children)
+    _check_launchers(collector, children)
     _check_significance(collector, root, children)
 
 
@@ -80,6 +82,21 @@ def _check_understudies(collector: Collector, children: list[Placed]) -> None:
             message = "expected no understudies for an ingress, which takes its port when it loads"
             hint = "give it replicas and reuse_port"
             collector.add(where, f"{message}; found {child.standby}: {hint}")
+
+
+def _check_launchers(collector: Collector, children: list[Placed]) -> None:
+    for path, child, _ in _everything(children):
+        if not isinstance(child, Node) or child.launcher != "local":
+            continue
+        if child.world is not None:
+            message = "expected launcher mpi for nodes that share a world; found local"
+            collector.add((*path, "launcher"), message)
+        for actor in child.actors:
+            engine = actor.options.get("engine")
+            size = engine.get("tensor_parallel_size", 1) if isinstance(engine, dict) else 1
+            if isinstance(engine, dict) and engine.get("kind") == "transformers" and size != 1:
+                message = f"expected launcher mpi for tensor_parallel_size {size}; found local"
+                collector.add((*path, "launcher"), message)
 
 
 def _check_significance(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from tests.supervisor.live import Live, running
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 MODEL = "understudy/capitals"
+SLOW_S = 120.0
+"""For processes that import all they need by themselves, on a busy machine."""
 
 
 class Service:
@@ -36,10 +38,15 @@ class Service:
 
 
 @contextmanager
-def serving(base: Path, topology: str, *arguments: str) -> Iterator[Service]:
-    """A shipped topology, ready; stopped at the end."""
+def serving(
+    base: Path, topology: str, *arguments: str, slow: Sequence[str] = ()
+) -> Iterator[Service]:
+    """A shipped topology, ready; stopped at the end. `slow`: children each of which may take as
+    long to start as others do together."""
     port = free_port()
     with running(base, str(TOPOLOGIES / topology), "--port", str(port), *arguments) as live:
+        for child in slow:
+            live.until("child_ready", within_s=SLOW_S, child=child)
         live.until("ready")
         service = Service(live, port)
         try:

@@ -64,9 +64,11 @@ class Live:
     def layout(self, namespace: str = "hello") -> Layout:
         return Layout(self.base / namespace, environment(self.base))
 
-    def until(self, event: str, **fields: object) -> dict[str, Any]:
+    def until(
+        self, event: str, *, within_s: float = DEADLINE_S, **fields: object
+    ) -> dict[str, Any]:
         """The next journal line like this, from after the last one that was waited for."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + within_s
         while True:
             while self._read < len(self.journal):
                 line = self.journal[self._read]
@@ -92,7 +94,7 @@ class Live:
         assert self.process.stderr is not None, "it was opened with a pipe"
         pipe = self.process.stderr.fileno()
         readable, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-        assert readable, f"nothing was said for {DEADLINE_S} s; before: {self.journal} {self.said}"
+        assert readable, f"nothing was said in time; before: {self.journal} {self.said}"
         content = os.read(pipe, 65536)
         *lines, self._rest = (self._rest + content).split(b"\n")
         for line in lines:

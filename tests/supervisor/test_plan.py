@@ -282,3 +282,46 @@ def test_an_understudy_is_the_part_of_its_entrys_replicas_and_of_nobody_else(
 
 def leaves_by_id(plan: Plan) -> dict[str, Recipe]:
     return dict(leaves(plan.tree))
+
+
+RANKS = """
+children:
+  - name: generation
+    actor: generation
+    replicas: 2
+    WORLD
+    options: {engine: {kind: transformers, model: m, tensor_parallel_size: 2}}
+  - name: context
+    actor: context
+    launcher: mpi
+    WORLD
+    options: {engine: {kind: transformers, model: m}}
+"""
+
+
+def test_a_node_split_over_ranks_is_started_by_an_mpirun_of_its_own(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, RANKS.replace("WORLD", ""))
+    recipes = dict(leaves(plan.tree))
+
+    for name, ranks in (("generation/0", 2), ("generation/1", 2), ("context/0", 1)):
+        argv = recipes[name].argv
+        assert Path(argv[0]).name == "mpirun"
+        assert argv[argv.index("-n") + 1] == str(ranks)
+        assert argv[-2] == "actors.worker"
+        assert Path(argv[-1]).name == f"{name.replace('/', '.')}.json"
+        assert (recipes[name].ranks, recipes[name].zygote) == (ranks, None)
+    assert not any(name.startswith("world/") for name in recipes)
+
+
+def test_nodes_of_one_world_share_an_mpirun_contexts_first(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, RANKS.replace("WORLD", "world: servers"))
+    recipes = dict(leaves(plan.tree))
+
+    argv = recipes["world/servers"].argv
+    assert argv[argv.index("-n") + 1] == "5"
+    assert argv[-3:] == ("1", "2", "2")
+    world = recipes["world/servers"].world
+    assert world is not None
+    names = ["context.0.json", "generation.0.json", "generation.1.json"]
+    assert [Path(file).name for file, _ in world.nodes] == names
+    assert {recipes[name].zygote for name in ("context/0", "generation/1")} == {"world/servers"}

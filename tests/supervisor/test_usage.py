@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.usage import Sample, Usage, look, look_at_this_process, parse_stat, sum_groups
+from supervisor.usage import Sample, Usage, look, look_at_this_process, parse_stat, sum_sessions
 
 NO_DEADLINE = settings(deadline=None)  # the machine may be busy
 STAT = (
@@ -20,7 +20,7 @@ STAT = (
 SAMPLES = st.lists(
     st.builds(
         Sample,
-        group=st.integers(1, 5),
+        session=st.integers(1, 5),
         cpu_s=st.floats(0, 1e6),
         memory_bytes=st.integers(0, 1 << 40),
     )
@@ -30,7 +30,7 @@ SAMPLES = st.lists(
 def test_a_stat_is_read_though_the_command_has_parentheses() -> None:
     sample = parse_stat(STAT, ticks_per_s=100, page_bytes=4096)
 
-    assert sample == Sample(group=77, cpu_s=3.5, memory_bytes=256 * 4096)
+    assert sample == Sample(session=77, cpu_s=3.5, memory_bytes=256 * 4096)
 
 
 @pytest.mark.parametrize("text", ["", "4242 (x)", "4242 (x) S one 2"])
@@ -44,11 +44,11 @@ def test_what_is_no_stat_is_refused(text: str) -> None:
 def test_each_group_has_what_its_processes_have_and_no_other_is_there(
     samples: list[Sample], groups: set[int]
 ) -> None:
-    found = sum_groups(samples, groups)
+    found = sum_sessions(samples, groups)
 
-    assert set(found) == groups & {sample.group for sample in samples}
+    assert set(found) == groups & {sample.session for sample in samples}
     for group, usage in found.items():
-        own = [sample for sample in samples if sample.group == group]
+        own = [sample for sample in samples if sample.session == group]
         assert usage.memory_bytes == sum(sample.memory_bytes for sample in own)
         assert usage.cpu_s == pytest.approx(sum(sample.cpu_s for sample in own))
 

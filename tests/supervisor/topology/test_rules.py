@@ -100,3 +100,19 @@ def test_understudies_are_refused_where_they_could_not_step_in(entry: str, wrong
 
 def test_understudies_are_fine_elsewhere() -> None:
     assert mistakes("children: [{actor: context, standby: 2, restart: transient}]") == []
+
+
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
+        ("world: servers", "expected launcher mpi for nodes that share a world; found local"),
+        (
+            "options: {engine: {kind: transformers, model: m, tensor_parallel_size: 2}}",
+            "expected launcher mpi for tensor_parallel_size 2; found local",
+        ),
+    ],
+)
+def test_what_mpirun_has_to_start_is_not_started_without(more: str, wrong: str) -> None:
+    [found] = mistakes(f"children: [{{actor: context, launcher: local, {more}}}]")
+
+    assert found.endswith(wrong)

@@ -17,27 +17,35 @@ from actors.engines.transformers.parallel import orders, world
 from actors.engines.transformers.parallel.line import Closed, Line, join
 from actors.kv.transfer import Exchange, Part, TransferError
 
-EXIT_LEFT_BEHIND = 70
-"""The leader has gone, or this rank cannot go on."""
-
+EXIT_FAILED = 70
 _log = structlog.get_logger("rank")
 
 
-def follow(leader: int, size: int) -> int:
+def follow(leader: int, size: int, leader_pid: int = 0, *, left_behind: int = EXIT_FAILED) -> int:
     """Be a rank of the server whose leader is that rank of the MPI program; the exit code.
+    `leader_pid`, on this host: its death is noticed before it has called, too.
+    `left_behind`: the exit code of a rank whose leader has gone.
 
     Ends the process at once, wherever it is, when the leader has gone: it may be in a sum that
     will never be complete.
     """
+    # What takes longest, while the leader does the same.
+    import actors.engines.transformers.model  # noqa: F401, PLC0415 - torch
+
     rank = world.place()[0] - leader
-    address, group = world.await_call(leader, size)
+    called = world.await_call(leader, size, leader_pid)
+    if called is None:
+        return 0
+    address, group = called
     try:
         line: Line[orders.Order, orders.Answer] = Line(join(address, rank), orders.Order)
     except OSError as error:
         _log.error("leader_unreachable", host=address.host, error=str(error))
-        return EXIT_LEFT_BEHIND
+        return EXIT_FAILED
     inbox: SimpleQueue[orders.Order] = SimpleQueue()
-    threading.Thread(target=_listen, args=(line, inbox), name="orders", daemon=True).start()
+    threading.Thread(
+        target=_listen, args=(line, inbox, left_behind), name="orders", daemon=True
+    ).start()
     first = inbox.get()
     if isinstance(first, orders.Stop):
         return 0
@@ -52,7 +60,9 @@ def follow(leader: int, size: int) -> int:
     return 0
 
 
-def _listen(line: Line[orders.Order, orders.Answer], inbox: SimpleQueue[orders.Order]) -> None:
+def _listen(
+    line: Line[orders.Order, orders.Answer], inbox: SimpleQueue[orders.Order], left_behind: int
+) -> None:
     try:
         while True:
             order = line.hear()
@@ -61,14 +71,14 @@ def _listen(line: Line[orders.Order, orders.Answer], inbox: SimpleQueue[orders.O
                 return
     except Closed as error:
         _log.warning("leader_gone", error=str(error))
-        os._exit(EXIT_LEFT_BEHIND)
+        os._exit(left_behind)
 
 
 def _break_down(line: Line[orders.Order, orders.Answer], error: str) -> int:
     _log.error("rank_failed", reason=error)
     with contextlib.suppress(Closed):
         line.say(orders.Broken(error))
-    return EXIT_LEFT_BEHIND
+    return EXIT_FAILED
 
 
 class _Share:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,37 @@ def call_followers(size: int, address: Address) -> Any:
     return _group(world, first, size)
 
 
-def await_call(leader: int, size: int) -> tuple[Address, Any]:
-    """Wait, without burning a core, for this rank's leader; its address, the communicator."""
+def dismiss_followers(size: int) -> None:
+    """Tell the next ranks that this one has done; those that it has called know already."""
+    world = _world()
+    for rank in range(world.rank + 1, world.rank + size):
+        world.isend(b"", dest=rank, tag=_TAG)
+
+
+def await_call(leader: int, size: int, leader_pid: int) -> tuple[Address, Any] | None:
+    """Wait, without burning a core, for this rank's leader; its address, the communicator. None
+    when it leaves without calling. `leader_pid`: 0 for a leader on another host.
+
+    Raises EngineFailed when the leader has died.
+    """
     world = _world()
     pause_s, longest_s = _BACK_OFF_S
     while not world.iprobe(source=leader, tag=_TAG):
+        if leader_pid and _is_gone(leader_pid):
+            raise EngineFailed("the leading rank has died")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, longest_s)
     call = world.recv(source=leader, tag=_TAG)
+    if not call:
+        return None
     return msgspec.msgpack.decode(call, type=Address), _group(world, leader, size)
+
+
+def share_pids() -> list[int]:
+    """The pid of every rank of the program, 0 for one on another host. All ranks take part."""
+    host = socket.gethostname()
+    found = _world().allgather((host, os.getpid()))
+    return [pid if where == host else 0 for where, pid in found]
 
 
 def place() -> tuple[int, int]:
@@ -117,6 +140,15 @@ def _packaged_library() -> str | None:
     # A wheel has no links: what is named without a version is a line of text.
     found = [file for file in files if file.name.startswith("libmpi.so.")]
     return str(Path(str(found[0].locate())).resolve()) if found else None
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that waits to be reaped has."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in {"Z", "X"}
 
 
 def _group(world: Any, first: int, size: int) -> Any:
