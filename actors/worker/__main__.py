@@ -4,8 +4,10 @@
 
 Each file describes a node, as a supervisor writes it to `nodes/` of its state directory (a
 `NodeSpec` of `actors.runtime.process`), and each has as many consecutive ranks as its engine's
-`tensor_parallel_size` says, in the order given; WORLD_SIZE is their sum. The first rank of a node is the worker, as if it had been started alone; the others
-compute with it. Without mpirun, a node of one rank is simply run.
+`tensor_parallel_size` says, in the order given; WORLD_SIZE is their sum. The first rank of a node
+is the worker, as if it had been started alone; the others compute with it.
+
+Without mpirun, a node of one rank is simply run.
 
     python -m actors.worker --world SOCKET RANKS ...
 

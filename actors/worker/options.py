@@ -30,4 +30,5 @@ class WorkerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def ranks_of(options: WorkerOptions) -> int:
     """How many ranks of an MPI program a worker with these options is."""
-    return getattr(options.engine, "tensor_parallel_size", 1)
+    engine = options.engine
+    return engine.tensor_parallel_size if isinstance(engine, TransformersOptions) else 1
