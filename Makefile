@@ -48,6 +48,19 @@ restart: setup ## How long a killed actor is away (7 minutes)
 storm: setup ## A service under load in a storm of kills, stops, successions and changes (3 minutes)
 	$(BIN)/python -m bench.storm
 
+resolve: setup ## Ask pip whether we fit beside TensorRT-LLM 1.2's pins (needs an index)
+	$(BIN)/python -m pip install --dry-run --ignore-installed --quiet --constraint constraints/tensorrt-llm-1.2.txt '.[transformers]' $$(grep -oE '^(onnx|pydantic|pyzmq|mpi4py|starlette|llguidance|xgrammar)' constraints/tensorrt-llm-1.2.txt)
+
+OLDEST := .venv-oldest
+
+oldest: ## The roles' tests on transformers 4.57.1 and numpy 1.26, in an environment of its own
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
+	grep -viE '^(torch|transformers|tokenizers|huggingface.hub|numpy|hf.xet)==' requirements.lock > $(OLDEST)/rest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints/oldest.txt -r $(OLDEST)/rest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(OLDEST)/bin/python -m pytest -q tests/actors/engines/test_contract.py tests/actors/engines/transformers tests/actors/preprocessor tests/actors/text tests/actors/worker
+
 lint: setup ## ruff and mypy, strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,6 +74,6 @@ lock: ## Write requirements.lock from what is installed in .venv
 	$(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude wheel | sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' > requirements.lock
 
 clean: ## Remove the environment and every cache
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test conformance faults chaos chaos-table restart storm lint format lock clean
+.PHONY: help setup serve test resolve oldest conformance faults chaos chaos-table restart storm lint format lock clean

@@ -34,6 +34,11 @@ examples:
   supervise chat                               # with the engine of topologies/disagg.yaml
   supervise chat topologies/aggregated.yaml
   echo 'What is the capital of Chad?' | supervise chat""",
+    "doctor": """\
+examples:
+  supervise doctor                             # what this host has
+  supervise doctor topologies/tensorrt_llm/disagg.yaml
+  supervise doctor topologies/aggregated.yaml --json | jq -r 'select(.outcome == "failed").text'""",
     "schema": """\
 example:
   supervise schema > topology.schema.json      # for the YAML support of an editor""",
@@ -97,6 +102,7 @@ NAMES_COMMAND = "names"
 """What completion scripts ask for names; not shown."""
 SHELLS = ("bash", "zsh", "fish")
 MIN_INTERVAL_S = 0.1
+LOG_LEVELS = ("debug", "info", "warning", "error")
 ANY_PORT = 0
 _VALUED = frozenset({"--set", "--port", "--namespace", "--state-dir", "--log-level", "--web"})
 """Those that may stand before the command or the file and are followed by a value."""
@@ -194,6 +200,9 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     )
     check = add("check", "say everything that is wrong with a topology; start nothing")
     check.add_argument("file", type=Path, metavar="FILE", help="the topology")
+    doctor = add("doctor", "check this host, and try the engine of a topology on it")
+    doctor.add_argument("file", type=Path, metavar="FILE", nargs="?", help="the topology")
+    _add_json(doctor)
     status = add("status", "show the tree of a running supervisor")
     _add_target(status)
     status.add_argument(
@@ -305,7 +314,7 @@ def _common() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        help="of the supervisor and its nodes (default info)",
+        choices=LOG_LEVELS,
+        help="of the supervisor and its nodes (default $UNDERSTUDY_LOG_LEVEL, else info)",
     )
     return common

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from supervisor.cli.arguments import NAMES_COMMAND, parse
+from supervisor.cli.arguments import LOG_LEVELS, NAMES_COMMAND, parse
 
+LOG_VARIABLE = "UNDERSTUDY_LOG_LEVEL"
 EXIT_USAGE = 2
 EXIT_NOT_RUNNING = 3
 EXIT_INTERRUPTED = 130
@@ -19,6 +20,7 @@ _ROOMS = MappingProxyType(
         "up": "up",
         "check": "files",
         "chat": "chat",
+        "doctor": "doctor",
         "schema": "files",
         "version": "files",
         "status": "ask",
@@ -47,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environ = dict(os.environ)
     if options.state_dir is not None:
         environ["UNDERSTUDY_STATE_DIR"] = os.path.abspath(options.state_dir)  # noqa: PTH100 - text
+    if options.log_level is None:
+        named = environ.get(LOG_VARIABLE)
+        if named and named.lower() not in LOG_LEVELS:
+            listed = ", ".join(LOG_LEVELS)
+            print(f"supervise: {LOG_VARIABLE}: expected one of {listed}", file=sys.stderr)
+            return EXIT_USAGE
+        options.log_level = named.lower() if named else None
     room = importlib.import_module(f"supervisor.cli.{_ROOMS[options.command]}")
     try:
         code: int = getattr(room, options.command)(options, environ)

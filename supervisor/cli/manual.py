@@ -193,6 +193,19 @@ wait for that, --force kills everything at once.{_TARGET}""",
             (_DONE, _USAGE, _NOT_RUNNING),
             (_STATE_DIR,),
         ),
+        "doctor": Manual(
+            """\
+Check what a service needs of this host: nats-server, etcd, open files, engine libraries, GPUs.
+
+With a topology also whether its ports are free, and each engine it names is run in a process of its
+own: imported, loaded, one prompt alone, one statistic, one KV cache event, one prompt handed over
+between two engines whose answer must be the same. That takes as long as loading the model three
+times.
+
+With --json each check is an object with `name`, `outcome` (passed, failed, skipped) and `text`.""",
+            (_DONE, (1, "something that is needed is missing or does not work"), _USAGE),
+            ("PATH",),
+        ),
         "schema": Manual(
             """\
 Print the JSON Schema of topology files, for editors that complete and check YAML by one.""",
