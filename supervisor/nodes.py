@@ -219,7 +219,7 @@ def _may_surge(instance: NodeInstance) -> bool:
     if instance.node.surge is not None:
         return instance.node.surge
     return not instance.node.gpus and all(
-        actor.class_path != BUILT_IN["ingress"] or actor.options.get("reuse_port") is True
+        actor.class_path != BUILT_IN["ingress"] or actor.options.get("port") != 0
         for actor in instance.actors
     )
 

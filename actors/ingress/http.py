@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import random
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from actors.ingress.openai.responses import Model
 from actors.ingress.options import IngressOptions
 from actors.ingress.server import Limits, Listener, Request, Response, Trouble
 from actors.ingress.server.routes import Route, Routes
+from actors.ingress.sharing import is_ours, is_taken
 from actors.ingress.sinks import BodySink, Head, Kind, StreamSink
 from actors.ingress.wishes import Wishes, explaining_headers, read_wishes
 from actors.messages.sampling import Sampling
@@ -83,20 +84,29 @@ class HttpServer:
             body_bytes=options.max_body_bytes,
             head_s=options.header_timeout_s,
             body_s=options.body_timeout_s,
+            client_s=options.client_timeout_s,
         )
+        self._refuse_strangers()
         listener = Listener(self._handle, self._trouble, limits)
-        try:
-            port = await listener.start(options.host, options.port, reuse_port=options.reuse_port)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise AddressInUse(
-                f"port {options.port} on {options.host} is in use by another program; "
-                "choose another one with --port"
-            ) from error
+        # Always shared, so that a successor can listen before this one stops.
+        port = await listener.start(options.host, options.port, reuse_port=True)
         self._listener = listener
         host = "127.0.0.1" if options.host in EVERYWHERE else options.host
         self.url = f"http://{host}:{port}"
+
+    def _refuse_strangers(self) -> None:
+        """The kernel lets any program of this user share the port: only our own may. Raises
+        AddressInUse."""
+        options, ingress = self._options, self._ingress
+        host, port = options.host, options.port
+        if not port or not is_taken(host, port, shared=options.reuse_port):
+            return
+        entries = [entry for entry in ingress.directory.all() if entry.role == ingress.role]
+        if options.reuse_port or not is_ours(entries, socket.gethostname(), port):
+            raise AddressInUse(
+                f"port {port} on {host} is in use by another program; "
+                "choose another one with --port"
+            )
 
     @property
     def listening(self) -> bool:

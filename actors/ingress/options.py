@@ -19,8 +19,9 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
     """0 takes a free one; `supervise status` shows which."""
     reuse_port: bool = False
-    """Share the port with other ingress processes of this service (SO_REUSEPORT): the kernel
-    spreads connections over them."""
+    """Share the port with other ingress processes (SO_REUSEPORT), whoever they are: the kernel
+    spreads connections over them. Without it only an ingress of this service, such as the
+    stand-in of a planned restart, may share it."""
     preprocessor: str = "preprocessor"
     """The role that takes requests on."""
     max_requests: Annotated[int, msgspec.Meta(ge=1)] = 10_000
@@ -29,6 +30,9 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     header_timeout_s: Seconds = 30.0
     """A connection that sends no complete request for this long is closed."""
     body_timeout_s: Seconds = 30.0
+    client_timeout_s: Seconds = 60.0
+    """A connection whose client acknowledges nothing, or reads nothing of what waits for it, for
+    this long is closed: it has vanished without a word (a half-open connection), or it hangs."""
     request_timeout_s: Seconds = 600.0
     """From the body's end to the last token, replays included."""
     default_max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None

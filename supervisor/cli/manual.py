@@ -140,8 +140,7 @@ Stop a child in its own polite way, start it again, and return when it is ready.
 as a restart. The name of an entry stands for all its replicas; they go down together, or with
 --rolling one at a time, each ready before the next. Where a role has nobody else, --rolling starts
 a stand-in before and dismisses it after, so that requests are served all the while; entries that
-hold GPUs, or the port of an ingress without reuse_port, have no stand-in unless the topology says
-`surge: true`.""",
+hold GPUs, or an ingress on port 0, have no stand-in unless the topology says `surge: true`.""",
             (_DONE, (1, "refused, or it did not become ready; it says why"), _USAGE, _NOT_RUNNING),
             (_STATE_DIR,),
         ),

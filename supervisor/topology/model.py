@@ -160,7 +160,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     towards the supervisor's intensity and escalate, as in OTP."""
     surge: bool | None = None
     """Whether a stand-in may run beside a process that is being replaced. None: unless it holds
-    what two cannot share, GPUs or the port of an ingress without `reuse_port`."""
+    what two cannot share, GPUs, or is an ingress on `port: 0`, whose stand-in nobody would find."""
     nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] | None = None
     """Scheduling priority, 19 the lowest; below the supervisor's own needs a privilege."""
     cpus: Cpus | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 
 import pytest
 
-from bench.disturb.stage import Stage
+from bench.disturb.stage import Stage, stage
 from bench.disturb.stream import Asked, Stream, run
 from supervisor.calls import Accepted, Restart
 from tests.faults.conftest import Hurt
@@ -47,3 +48,15 @@ def test_a_rolling_restart_fails_no_request(hurt: Hurt, role: str) -> None:
 @pytest.mark.parametrize("role", ["context", "preprocessor"])
 def test_a_rolling_restart_of_the_others_fails_no_request_either(hurt: Hurt, role: str) -> None:
     assert hurt.do(restart_under_load(hurt.service, role)) == []
+
+
+def test_a_planned_restart_of_the_only_ingress_loses_no_connection(tmp_path: Path) -> None:
+    only = ("children.ingress.replicas=1", "children.ingress.options={port: 8080}")
+
+    async def restart() -> list[str]:
+        sets = [part for one in only for part in ("--set", one)]
+        async with stage(tmp_path, *sets) as service:
+            return await restart_under_load(service, "ingress")
+
+    with asyncio.Runner() as runner:
+        assert runner.run(restart()) == []

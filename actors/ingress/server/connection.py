@@ -47,6 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """From the connection's opening, or the end of an answer, to the end of the next head."""
     body_s: float
     """From the end of the head to the end of the body."""
+    client_s: float = 60.0
+    """For a client that acknowledges nothing, or takes nothing of what waits for it."""
 
 
 class Reading(enum.Enum):

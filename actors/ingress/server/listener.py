@@ -12,8 +12,9 @@ from actors.ingress.server.connection import Connection, Limits
 from actors.ingress.server.messages import Handler, Response, Trouble
 
 BACKLOG = 4096
-KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 30, 10, 3
-"""When the kernel asks a silent client whether it is still there, and gives it up."""
+KEEPALIVE_PROBES = 3
+"""How often the kernel asks a silent client whether it is still there, in the second half of the
+time that it has (`Limits.client_s`)."""
 _LOOKS_A_TIMEOUT = 4
 """How often connections are looked at within the shortest time that a client has."""
 _LOOK_EVERY_S = 1.0
@@ -50,7 +51,7 @@ class Listener:
         try:
             for family, address in dict.fromkeys((one[0], one[4]) for one in found):
                 bound = (address[0], port, *address[2:])
-                self._sockets.append(_listening(family, bound, reuse_port=reuse_port))
+                self._sockets.append(_listening(family, bound, reuse_port, self.limits.client_s))
                 port = self._sockets[0].getsockname()[1]
             for one in self._sockets:
                 self._servers.append(
@@ -136,7 +137,12 @@ class Listener:
         self._look_later()
 
 
-def _listening(family: int, address: tuple[object, ...], *, reuse_port: bool) -> socket.socket:
+def _listening(
+    family: int,
+    address: tuple[object, ...],
+    reuse_port: bool,  # noqa: FBT001 - private
+    client_s: float,
+) -> socket.socket:
     """What is set here holds for the connections that are accepted, too (Linux)."""
     one = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -146,9 +152,13 @@ def _listening(family: int, address: tuple[object, ...], *, reuse_port: bool) ->
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
+        half_s = max(1, round(client_s / 2))
+        every_s = max(1, half_s // KEEPALIVE_PROBES)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, half_s)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every_s)
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        # Also for one that answers, but takes nothing of what waits for it.
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(client_s * 1000))
         one.bind(address)
         one.setblocking(False)  # noqa: FBT003 - positional in the standard library
     except OSError:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from actors.ingress.actor import Ingress
+from actors.ingress.http import AddressInUse
 from tests.actors.ingress.clients import COMPLETIONS, Answer, completion, connected, fetch
 from tests.service import (
     Service,
     aggregated,
     disaggregated,
+    empty,
     encoded,
     eventually,
     reference_text,
@@ -168,3 +170,32 @@ async def test_an_ingress_that_stops_says_so_to_those_who_still_wait(*, stream: 
         assert error["error"]["code"] == "unavailable"
         for name in ("context/0", "generation/0"):
             await eventually(lambda: service.at_rest(name))  # noqa: B023 - awaited here and now
+
+
+async def test_a_client_that_takes_nothing_for_too_long_is_taken_to_be_gone() -> None:
+    options = {"client_timeout_s": 1.0, "max_unsent_bytes": 1 << 30}
+    async with (
+        disaggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress),
+        connected(ingress) as stuck,
+    ):
+        await stuck.post(COMPLETIONS, completion(stream=True, n=16, **ENDLESS))
+        await stuck.head()
+        stuck.stop_reading()
+
+        await all_at_rest(service, ingress)
+        stuck.read_on()
+
+
+async def test_an_ingress_shares_its_port_with_its_successor_and_with_nobody_else() -> None:
+    async with disaggregated() as (service, ingress):
+        assert ingress._server.url is not None
+        port = int(ingress._server.url.rpartition(":")[2])
+
+        successor = await service.start_ingress(1, port=port)
+        await service.nodes["ingress/0"].drain()
+        answer = await fetch(successor, COMPLETIONS, completion(max_tokens=20))
+        assert answer.text == reference_text(encoded("hello"), 5, 20)
+
+        async with empty() as other:
+            with pytest.raises(AddressInUse, match="in use by another program"):
+                await other.start_ingress(port=port)

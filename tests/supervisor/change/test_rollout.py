@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -187,19 +188,19 @@ def test_scaling_down_dismisses_the_highest_first() -> None:
     assert steps[1:] == [Dismiss("way/2"), Dismiss("way/1")]
 
 
-def test_an_ingress_with_a_port_of_its_own_has_no_stand_in() -> None:
-    before = pair(1, "random")
-    after = pair(1, "random", before, port=8081)
-
-    assert rollout(Stage.of(before), after)[1:] == [Replace("front/0")]
-
-
-def test_an_ingress_that_shares_its_port_has_one() -> None:
-    text = "children: [{actor: ingress, options: {reuse_port: true}}]"
+@pytest.mark.parametrize("options", ["{}", "{port: 8081}", "{reuse_port: true}"])
+def test_an_ingress_has_a_stand_in_on_the_same_port(options: str) -> None:
+    text = f"children: [{{actor: ingress, options: {options}}}]"
 
     steps = rolling_restart(Stage.of(tree_of(text)), ["ingress/0"])
 
     assert [type(step) for step in steps] == [StandIn, Replace, Dismiss]
+
+
+def test_an_ingress_on_any_free_port_has_none() -> None:
+    tree = tree_of("children: [{actor: ingress, options: {port: 0}}]")
+
+    assert rolling_restart(Stage.of(tree), ["ingress/0"]) == [Replace("ingress/0")]
 
 
 def test_a_limit_of_time_changes_without_a_new_process() -> None:
