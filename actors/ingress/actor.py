@@ -20,6 +20,7 @@ from actors.ingress.openai import errors
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.options import IngressOptions
 from actors.ingress.readiness import Readiness
+from actors.ingress.reading import Reading
 from actors.ingress.session import Session
 from actors.ingress.sinks import Head
 from actors.ingress.unwanted import Unwanted
@@ -38,7 +39,7 @@ from actors.runtime.errors import NoSuchActor
 from actors.runtime.metrics import Metrics
 from actors.runtime.node import EVERY_ROLE
 from actors.runtime.registry.base import State
-from actors.text.stop_strings import StopAutomaton, StopMatcher
+from actors.text.stop_strings import StopMatcher
 from actors.text.store import TokenizerStore
 from actors.text.tokenizer import TOKEN_ID, Tokenizer
 
@@ -162,9 +163,8 @@ class Ingress(Actor):
         exchange: Exchange,
         tokenizer: Tokenizer,
         prompts: Sequence[tuple[Prompt, Sampling]],
-        stops: StopAutomaton | None,
+        reading: Reading,
         *,
-        skip_special_tokens: bool,
         replay: life.Policy | None = None,
     ) -> None:
         """Begin all choices of an exchange, one for each prompt given. `replay`: instead of what
@@ -185,9 +185,12 @@ class Ingress(Actor):
                 Session(replay or self.options.replay, sampling.max_tokens, deadline),
                 prompt,
                 sampling,
-                tokenizer.detokenizer(skip_special_tokens=skip_special_tokens),
-                None if stops is None else StopMatcher(stops),
+                tokenizer.detokenizer(
+                    skip_special_tokens=reading.skip_special_tokens, shown=reading.shown
+                ),
+                None if reading.stops is None else StopMatcher(reading.stops),
                 Stopwatch(measures, exchange.began_at),
+                reading.parser(),
             )
             exchange.add(choice)
             self._choices[choice.number] = choice
@@ -363,7 +366,7 @@ class Ingress(Actor):
         for action in choice.session.step(life.Abandon(), now):
             if isinstance(action, life.Forget):
                 self._tell_cancel(choice.number, action.worker, action.epoch)
-        choice.exchange.choice_finished(choice, "stop")
+        choice.end("stop")
         self._forget(choice)
 
     def _fail(self, choice: Choice, failure: life.Fail) -> None:

@@ -13,6 +13,7 @@ from actors.ingress.wishes import Wishes
 from actors.messages.assign import Assigned
 from actors.messages.sampling import Logprobs, Sampling
 from actors.messages.submit import Prompt
+from actors.text.answers.parser import AnswerParser
 from actors.text.detokenizer import Detokenizer
 from actors.text.stop_strings import StopMatcher
 
@@ -33,6 +34,7 @@ class Choice:
         detokenizer: Detokenizer,
         stops: StopMatcher | None,
         watch: Stopwatch,
+        parser: AnswerParser | None = None,
     ) -> None:
         self.exchange = exchange
         self.index = index
@@ -46,6 +48,7 @@ class Choice:
         """When it fires, on the actor's clock."""
         self._detokenizer = detokenizer
         self._stops = stops
+        self._parser = parser
 
     def deliver(self, tokens: list[int], logprobs: list[Logprobs] | None) -> bool:
         """Pass the text of new tokens on; True when it ended at a stop string."""
@@ -54,10 +57,18 @@ class Choice:
         if self._stops is not None:
             text, matched = self._stops.push(text)
             stopped = matched is not None
-        if text or logprobs:
+        if self._parser is not None:
+            self._read(self._parser, text, logprobs)
+        elif text or logprobs:
             self.exchange.sink.text(self.index, text, logprobs)
             self.exchange.begun.set()
         return stopped
+
+    def _read(self, parser: AnswerParser, text: str, logprobs: list[Logprobs] | None) -> None:
+        parts = parser.push(text)
+        if parts or logprobs:
+            self.exchange.sink.parts(self.index, parts, logprobs)
+            self.exchange.begun.set()
 
     def finish(self, reason: FinishReason) -> None:
         """Pass on what was held back, unless that completes a stop string."""
@@ -68,8 +79,20 @@ class Choice:
                 rest += self._stops.flush()
             else:
                 reason = "stop"
-        if rest:
+        if rest and self._parser is None:
             self.exchange.sink.text(self.index, rest, None)
+        elif rest and self._parser is not None:
+            self._read(self._parser, rest, None)
+        self.end(reason)
+
+    def end(self, reason: FinishReason) -> None:
+        """There is no more text: say so."""
+        if self._parser is not None:
+            parts = self._parser.flush()
+            if parts:
+                self.exchange.sink.parts(self.index, parts, None)
+            if self._parser.called and reason == "stop":
+                reason = "tool_calls"
         self.exchange.choice_finished(self, reason)
 
 

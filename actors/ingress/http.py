@@ -20,13 +20,16 @@ from actors.ingress.openai.requests import (
     GenerationRequest,
     parse_chat,
     parse_completion,
+    refuse_unknown,
 )
 from actors.ingress.openai.responses import Model
 from actors.ingress.options import IngressOptions
+from actors.ingress.reading import reading_of
 from actors.ingress.server import Limits, Listener, Request, Response, Trouble
 from actors.ingress.server.routes import Route, Routes
 from actors.ingress.sharing import is_ours, is_taken
 from actors.ingress.sinks import BodySink, Head, Kind, StreamSink
+from actors.ingress.tokenizing import detokenize, read_detokenize, read_tokenize, tokenize
 from actors.ingress.wishes import Wishes, explaining_headers, read_wishes
 from actors.messages.sampling import Sampling
 from actors.messages.submit import ChatPrompt, Prompt, TextPrompt, TokenPrompt
@@ -34,12 +37,20 @@ from actors.runtime.errors import ActorError
 from actors.runtime.metrics import CONTENT_TYPE, render
 from actors.runtime.metrics.registry import OTHER
 from actors.text.model_files import TokenizerNotFound
-from actors.text.stop_strings import StopAutomaton
 
 if TYPE_CHECKING:
     from actors.ingress.actor import Ingress
     from actors.text.tokenizer import Tokenizer
 
+NOT_SERVED = (
+    "audio/speech",
+    "audio/transcriptions",
+    "embeddings",
+    "images/generations",
+    "moderations",
+    "responses",
+)
+"""Paths of the API that clients may try, answered with a 404 that says so."""
 SHUTDOWN_S = 1.0
 """For what is still open when draining is over."""
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - only compared with
@@ -69,6 +80,9 @@ class HttpServer:
             ("POST", "/v1/completions", self._completion),
             ("GET", "/v1/models", self._models),
             ("GET", "/v1/models/*", self._model),
+            ("POST", "/tokenize", self._tokenize),
+            ("POST", "/detokenize", self._detokenize),
+            *(("POST", f"/v1/{name}", _not_served) for name in NOT_SERVED),
             ("GET", "/live", self._live),
             ("GET", "/ready", self._ready),
             ("GET", "/health", self._health),
@@ -167,10 +181,18 @@ class HttpServer:
     # -- answers -------------------------------------------------------------------------------
 
     async def _chat(self, request: Request) -> Response | None:
-        return await self._answer(request, "chat", parse_chat(request.body))
+        asked = parse_chat(request.body)
+        self._check_known(request.body, asked)
+        return await self._answer(request, "chat", asked)
 
     async def _completion(self, request: Request) -> Response | None:
-        return await self._answer(request, "completion", parse_completion(request.body))
+        asked = parse_completion(request.body)
+        self._check_known(request.body, asked)
+        return await self._answer(request, "completion", asked)
+
+    def _check_known(self, body: bytes, asked: GenerationRequest) -> None:
+        if self._options.unknown_fields == "refuse":
+            refuse_unknown(body, asked)
 
     async def _answer(
         self, request: Request, kind: Kind, asked: ChatRequest | CompletionRequest
@@ -275,11 +297,21 @@ class HttpServer:
         tokenizer: Tokenizer,
         work: list[tuple[Prompt, Sampling]],
     ) -> None:
-        stops = StopAutomaton(asked.stop_strings) if asked.stop_strings else None
-        skip = asked.skip_special_tokens is not False
-        self._ingress.open(exchange, tokenizer, work, stops, skip_special_tokens=skip)
+        card = self._ingress.fleet.models()[asked.model]
+        self._ingress.open(exchange, tokenizer, work, reading_of(asked, card))
 
     # -- the rest ------------------------------------------------------------------------------
+
+    async def _tokenize(self, request: Request) -> Response:
+        asked = read_tokenize(request.body)
+        tokenizer = await _tokenizer(self._ingress, asked.model)
+        card = self._ingress.fleet.models()[asked.model]
+        return Response(await asyncio.to_thread(tokenize, asked, tokenizer, card))
+
+    async def _detokenize(self, request: Request) -> Response:
+        asked = read_detokenize(request.body)
+        tokenizer = await _tokenizer(self._ingress, asked.model)
+        return Response(await asyncio.to_thread(detokenize, asked, tokenizer))
 
     async def _models(self, _request: Request) -> Response:
         return Response(responses.model_list(self._model_objects()))
@@ -341,6 +373,10 @@ def _answer_of(problem: ApiError) -> Response:
     return Response(problem.body(), problem.status, headers=problem.headers)
 
 
+async def _not_served(request: Request) -> Response:
+    raise errors.path_not_served(request.path)
+
+
 async def _tokenizer(ingress: Ingress, model: str) -> Tokenizer:
     try:
         return await ingress.tokenizer_of(model)
@@ -357,6 +393,7 @@ def _prompts(asked: ChatRequest | CompletionRequest) -> list[Prompt]:
                 bytes(asked.messages),
                 b"{}" if arguments == b"null" else arguments,
                 asked.add_generation_prompt is not False,
+                b"null" if asked.usable_tools is None else asked.usable_tools.raw,
             )
         ]
     special = asked.add_special_tokens is not False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -37,6 +37,8 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """From the body's end to the last token, replays included."""
     default_max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """For requests that set none; None goes on until the model ends, or its context is full."""
+    unknown_fields: Literal["ignore", "refuse"] = "ignore"
+    """What becomes of a request with a field that is neither this server's nor OpenAI's."""
     max_unsent_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 1024 * 1024
     """Of one stream whose client reads too slowly; beyond it the connection is cut."""
     tenant_header: str = ""

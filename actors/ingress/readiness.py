@@ -18,10 +18,12 @@ import msgspec
 from actors.ingress.exchange import Exchange
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.openai.responses import FinishReason
+from actors.ingress.reading import Reading
 from actors.ingress.session import Policy
 from actors.ingress.sinks import Sink
 from actors.messages.sampling import Logprobs, Sampling
 from actors.messages.submit import TokenPrompt
+from actors.text.answers.parts import Part
 
 if TYPE_CHECKING:
     from actors.ingress.actor import Ingress
@@ -45,6 +47,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
 class _NoSink(Sink):
     def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
+        pass
+
+    def parts(self, index: int, parts: list[Part], logprobs: list[Logprobs] | None) -> None:
         pass
 
     def finish(self, index: int, reason: FinishReason) -> None:
@@ -100,8 +105,7 @@ class Readiness:
                     exchange,
                     tokenizer,
                     [(prompt, sampling)],
-                    None,
-                    skip_special_tokens=True,
+                    Reading(),
                     replay=ONCE,
                 )
                 await exchange.ended.wait()

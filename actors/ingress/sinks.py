@@ -7,6 +7,7 @@ the socket's buffer, so no task is woken for a token.
 from __future__ import annotations
 
 import asyncio
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -22,9 +23,17 @@ from actors.ingress.openai.logprobs import (
     chat_logprobs,
     completion_logprobs,
 )
-from actors.ingress.openai.responses import ChatChoice, CompletionChoice, FinishReason, Usage
+from actors.ingress.openai.responses import (
+    ChatChoice,
+    ChatMessage,
+    CompletionChoice,
+    FinishReason,
+    ToolCall,
+    Usage,
+)
 from actors.ingress.openai.stream import DONE, ChatStream, CompletionStream, error_event
 from actors.messages.sampling import Logprobs
+from actors.text.answers.parts import CallArguments, CallBegin, Content, Part, Reasoning
 
 Kind = Literal["chat", "completion"]
 CountUsage = Callable[[], Usage]
@@ -48,6 +57,10 @@ class Sink(ABC):
         """The next piece of a choice; may be empty when only logprobs are new."""
 
     @abstractmethod
+    def parts(self, index: int, parts: list[Part], logprobs: list[Logprobs] | None) -> None:
+        """Instead of `text`, for an answer that is read for calls and reasoning."""
+
+    @abstractmethod
     def finish(self, index: int, reason: FinishReason) -> None:
         """A choice is complete."""
 
@@ -61,10 +74,25 @@ class BodySink(Sink):
         self._texts: list[list[str]] = [[] for _ in range(choices)]
         self._logprobs: list[list[Logprobs]] = [[] for _ in range(choices)]
         self._reasons: list[FinishReason] = ["stop"] * choices
+        self._reasoning: list[list[str]] = [[] for _ in range(choices)]
+        self._calls: list[list[tuple[str, str, list[str]]]] = [[] for _ in range(choices)]
 
     def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
         self._texts[index].append(text)
         self._logprobs[index] += logprobs or ()
+
+    def parts(self, index: int, parts: list[Part], logprobs: list[Logprobs] | None) -> None:
+        self._logprobs[index] += logprobs or ()
+        for part in parts:
+            match part:
+                case Content(text):
+                    self._texts[index].append(text)
+                case Reasoning(text):
+                    self._reasoning[index].append(text)
+                case CallBegin(_, name):
+                    self._calls[index].append((new_call_id(), name, []))
+                case CallArguments(call, text):
+                    self._calls[index][call][2].append(text)
 
     def finish(self, index: int, reason: FinishReason) -> None:
         self._reasons[index] = reason
@@ -84,7 +112,12 @@ class BodySink(Sink):
     def _chat(self, index: int) -> ChatChoice:
         entries = self._logprobs[index]
         logprobs = chat_logprobs(entries, self._token_bytes) if entries else None
-        return ChatChoice.of(index, "".join(self._texts[index]), self._reasons[index], logprobs)
+        calls = [ToolCall.of(id_, name, "".join(said)) for id_, name, said in self._calls[index]]
+        text = "".join(self._texts[index])
+        # Beside calls the API has null for no text.
+        content = None if calls and not text else text
+        message = ChatMessage.of(content, "".join(self._reasoning[index]), calls)
+        return ChatChoice.of(index, message, self._reasons[index], logprobs)
 
     def _completion(self, index: int) -> CompletionChoice:
         entries = self._logprobs[index]
@@ -132,6 +165,19 @@ class StreamSink(Sink):
         if begin:
             self._write(begin)
 
+    def parts(self, index: int, parts: list[Part], logprobs: list[Logprobs] | None) -> None:
+        stream = self._streams[index]
+        assert isinstance(stream, ChatStream), "only chat answers are read"
+        self.text(index, "", None)
+        events = [
+            stream.part(part, new_call_id() if isinstance(part, CallBegin) else "")
+            for part in parts
+        ]
+        if logprobs:
+            events.append(stream.delta({}, chat_logprobs(logprobs, self._token_bytes)))
+        if events:
+            self._write(b"".join(events))
+
     def finish(self, index: int, reason: FinishReason) -> None:
         self.text(index, "", None)
         self._write(self._streams[index].finish(reason))
@@ -170,3 +216,8 @@ class StreamSink(Sink):
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         if transport.get_write_buffer_size() > self._limit_bytes:
             self._overflow()
+
+
+def new_call_id() -> str:
+    """A call's name, by which its answer will refer to it; not a secret."""
+    return f"call_{random.getrandbits(96):024x}"

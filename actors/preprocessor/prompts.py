@@ -10,7 +10,7 @@ from actors.messages.cards import WorkerCard
 from actors.messages.key import count_tokens
 from actors.messages.route import Route
 from actors.messages.submit import ChatPrompt, Submit, TextPrompt, TokenPrompt
-from actors.text.chat_template import ChatTemplateError, join_text_parts
+from actors.text.chat_template import ChatTemplateError, join_text_parts, read_call_arguments
 from actors.text.tokenizer import TOKEN_ID, Tokenizer
 
 
@@ -85,7 +85,7 @@ def _encode(tokenizer: Tokenizer, text: str, *, special: bool, param: str) -> by
 def _render(prompt: ChatPrompt, tokenizer: Tokenizer) -> str:
     try:
         return tokenizer.chat_templates.render(
-            join_text_parts(msgspec.json.decode(prompt.messages)),
+            read_call_arguments(join_text_parts(msgspec.json.decode(prompt.messages))),
             tools=msgspec.json.decode(prompt.tools),
             add_generation_prompt=prompt.add_generation_prompt,
             kwargs=msgspec.json.decode(prompt.template_arguments),

@@ -6,6 +6,7 @@ names and filters that `transformers.utils.chat_template_utils` offers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -120,6 +121,25 @@ def join_text_parts(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
         else dict(message)
         for message in messages
     ]
+
+
+def read_call_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages with the arguments of their calls as objects; changes them in place.
+
+    The API has them as JSON in a string, as the model wrote them; templates write them as JSON
+    themselves. What is no JSON object stays a string.
+    """
+    for message in messages:
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+                with contextlib.suppress(ValueError, RecursionError):
+                    read = json.loads(function["arguments"] or "{}")
+                    function["arguments"] = (
+                        read if isinstance(read, dict) else function["arguments"]
+                    )
+    return messages
 
 
 def _environment(now: Callable[[], datetime]) -> jinja2.Environment:

@@ -7,7 +7,10 @@ Importing this does not import llguidance; the first grammar does.
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
 
 GrammarKind = Literal["json_schema", "regex", "choice", "grammar"]
 
@@ -26,7 +29,8 @@ class GrammarError(ValueError):
 def grammar_source(kind: GrammarKind, text: str) -> str:
     """The grammar in llguidance's own form.
 
-    json_schema   a JSON schema; white space between the parts is free, up to `MAX_SPACES`
+    json_schema   a JSON schema; white space between the parts is free, up to `MAX_SPACES`,
+                  unless the schema's own `x-guidance` says otherwise
     regex         in the syntax of Rust's regex crate; the whole answer matches
     choice        a JSON array of strings; the answer is one of them
     grammar       Lark as llguidance reads it, or GBNF
@@ -39,9 +43,10 @@ def grammar_source(kind: GrammarKind, text: str) -> str:
     try:
         match kind:
             case "json_schema":
-                return LLMatcher.grammar_from_json_schema(
-                    text, overrides={"whitespace_pattern": _SPACES}
-                )
+                schema = json.loads(text)
+                own = isinstance(schema, dict) and "x-guidance" in schema
+                spaces: JsonCompileOptions = {} if own else {"whitespace_pattern": _SPACES}
+                return LLMatcher.grammar_from_json_schema(text, overrides=spaces)
             case "regex":
                 return LLMatcher.grammar_from_regex(text)
             case "choice":

@@ -17,6 +17,13 @@ from actors.text.token_bytes import TokenBytes, spelling_of
 TOKEN_ID = np.dtype("<u4")
 """Token ids travel packed: little-endian, 4 bytes each."""
 
+
+def unpacked(packed: bytes) -> list[int]:
+    """Token ids from their packed form."""
+    ids: list[int] = np.frombuffer(packed, TOKEN_ID).tolist()
+    return ids
+
+
 _NOTHING_HIDDEN: frozenset[int] = frozenset()
 
 
@@ -39,11 +46,9 @@ class Tokenizer:
         self._special = frozenset(
             token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special
         )
-        spelling = spelling_of(tokenizer)
-        self._shown_bytes = self._all_bytes = None
-        if spelling is not None:
-            self._shown_bytes = TokenBytes(tokenizer, spelling, self._special)
-            self._all_bytes = TokenBytes(tokenizer, spelling, _NOTHING_HIDDEN)
+        self._spelling = spelling_of(tokenizer)
+        self._tables: dict[frozenset[int], TokenBytes] = {}
+        """By the tokens that are hidden. One entry for each set of markers a model has."""
 
     @classmethod
     def load(
@@ -95,24 +100,35 @@ class Tokenizer:
 
     def decode(self, tokens: bytes | Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of a whole sequence, packed or not; see `Detokenizer` for a growing one."""
-        ids = np.frombuffer(tokens, TOKEN_ID).tolist() if isinstance(tokens, bytes) else [*tokens]
+        ids = unpacked(tokens) if isinstance(tokens, bytes) else [*tokens]
         text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
-    def detokenizer(self, *, skip_special_tokens: bool = True) -> Detokenizer:
-        """A new stream."""
-        table = self._shown_bytes if skip_special_tokens else self._all_bytes
-        if table is not None:
-            return ByteDetokenizer(table)
-        return WindowDetokenizer(
-            self._tokenizer, self._special if skip_special_tokens else _NOTHING_HIDDEN
+    def detokenizer(
+        self, *, skip_special_tokens: bool = True, shown: Iterable[str] = ()
+    ) -> Detokenizer:
+        """A new stream. Special tokens named in `shown` are text even if others are skipped."""
+        hidden = self._special if skip_special_tokens else _NOTHING_HIDDEN
+        if shown:
+            hidden -= {self._tokenizer.token_to_id(marker) for marker in shown}
+        table = self._table(hidden)
+        return (
+            WindowDetokenizer(self._tokenizer, hidden) if table is None else ByteDetokenizer(table)
         )
+
+    def _table(self, hidden: frozenset[int]) -> TokenBytes | None:
+        table = self._tables.get(hidden)
+        if table is None and self._spelling is not None:
+            table = TokenBytes(self._tokenizer, self._spelling, hidden)
+            self._tables[hidden] = table
+        return table
 
     def token_bytes(self, token: int) -> bytes:
         """What one token adds to a text, also a special one; may be part of a character. Empty
         for an id outside the vocabulary."""
-        if self._all_bytes is not None:
-            return self._all_bytes[token]
+        table = self._table(_NOTHING_HIDDEN)
+        if table is not None:
+            return table[token]
         return self.decode([token], skip_special_tokens=False).encode()
 
 

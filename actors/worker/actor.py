@@ -93,6 +93,8 @@ class Worker(Actor):
             started_at=self._started_at,
             publishes_cache_events=info is not None and info.publishes_cache_events,
             guided=info is not None and info.guided,
+            tool_parser=self.options.tool_parser,
+            reasoning_parser=self.options.reasoning_parser,
         )
 
     def progress(self) -> tuple[int, bool]:

@@ -6,7 +6,7 @@ the whole family.
     invalid_json, bad_field, unsupported, context_too_long,
     malformed_request                                        400
     unauthorized                                             401
-    not_found, unknown_model                                 404
+    not_found, unknown_model, path_not_served                                 404
     method_not_allowed                                       405
     timeout_before_start                                     408
     body_too_large                                           413
@@ -136,6 +136,16 @@ def unauthorized() -> ApiError:
 
 def not_found(path: str) -> ApiError:
     return ApiError(404, f"Unknown request URL: {path}.", type=INVALID_REQUEST, code="unknown_url")
+
+
+def path_not_served(path: str) -> ApiError:
+    """A part of OpenAI's API that this server lacks."""
+    return ApiError(
+        404,
+        f"{path} is not served here; chat completions and completions are.",
+        type=INVALID_REQUEST,
+        code="not_served",
+    )
 
 
 def unknown_model(model: str) -> ApiError:

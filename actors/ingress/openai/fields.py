@@ -44,6 +44,8 @@ Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    """Refused when true: a chunk's bytes are made once a stream."""
 
 
 class ContentPart(msgspec.Struct, frozen=True, gc=False):

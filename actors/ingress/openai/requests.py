@@ -13,10 +13,12 @@ from typing import Any, Self
 import msgspec
 
 from actors.ingress.openai import fields
+from actors.ingress.openai.catalogue import KNOWN
 from actors.ingress.openai.decoding import Decoder, unknown_fields
 from actors.ingress.openai.errors import bad_field, missing_field, unsupported
 from actors.ingress.openai.structured import StructuredFields
-from actors.messages.sampling import Sampling
+from actors.ingress.openai.tools import ToolChoice, Tools, read_tools
+from actors.messages.sampling import Grammar, Sampling
 
 _SEED_MASK = 2**63 - 1
 _NONE = msgspec.Raw(b"null")
@@ -31,11 +33,11 @@ class _NotServed(StructuredFields, kw_only=True):
     use_beam_search: msgspec.Raw = _NONE
     include_stop_str_in_output: msgspec.Raw = _NONE
 
-    tools: msgspec.Raw = _NONE
-    tool_choice: msgspec.Raw = _NONE
     functions: msgspec.Raw = _NONE
     function_call: msgspec.Raw = _NONE
     modalities: msgspec.Raw = _NONE
+    moderation: msgspec.Raw = _NONE
+    web_search_options: msgspec.Raw = _NONE
     audio: msgspec.Raw = _NONE
     documents: msgspec.Raw = _NONE
     chat_template: msgspec.Raw = _NONE
@@ -48,8 +50,6 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
     "use_beam_search": (False,),
     "include_stop_str_in_output": (False,),
     "continue_final_message": (False,),
-    "tools": ([],),
-    "tool_choice": ("none",),
     "functions": ([],),
     "function_call": ("none",),
     "modalities": (["text"],),
@@ -146,6 +146,8 @@ class GenerationRequest(_NotServed, kw_only=True):
                 _check_harmless(name, value)
         if self.stream_options is not None and not self.stream:
             raise bad_field("stream_options", "'stream_options' needs 'stream' to be true.")
+        if self.stream_options is not None and self.stream_options.continuous_usage_stats:
+            raise unsupported("stream_options.continuous_usage_stats")
         _ = self.grammar  # raises for what cannot be read
         limit = self.token_limit
         if limit is not None and (self.min_tokens or 0) > limit:
@@ -162,9 +164,31 @@ class ChatRequest(GenerationRequest, kw_only=True):
     max_completion_tokens: fields.TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: fields.TopLogprobs | None = None
+    tools: msgspec.Raw = _NONE
+    """JSON array, or null."""
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: msgspec.Raw = _NONE
     """JSON object, or null."""
+
+    @property
+    def usable_tools(self) -> Tools | None:
+        """What the answer may call. Raises ApiError."""
+        if self.tools is _NONE and self.tool_choice is None:
+            return None
+        return read_tools(
+            self.tools, self.tool_choice, parallel=self.parallel_tool_calls is not False
+        )
+
+    @property
+    def grammar(self) -> Grammar | None:
+        asked = super().grammar
+        tools = self.usable_tools
+        forced = None if tools is None else tools.grammar
+        if asked is not None and forced is not None:
+            raise bad_field(asked.param, f"'{asked.param}' cannot go with this 'tool_choice'.")
+        return asked or forced
 
     @property
     def token_limit(self) -> int | None:
@@ -233,8 +257,17 @@ def parse_completion(body: bytes) -> CompletionRequest:
 
 
 def ignored(body: bytes, request: GenerationRequest) -> tuple[str, ...]:
-    """Names in the body that mean nothing here, for a log. Costs one more pass over the body."""
+    """Names in the body that mean nothing here. Costs one more pass over the body."""
     return unknown_fields(body, type(request))
+
+
+def refuse_unknown(body: bytes, request: GenerationRequest) -> None:
+    """Raises ApiError for a field that is neither this server's nor OpenAI's."""
+    for name in ignored(body, request):
+        if name not in KNOWN:
+            raise bad_field(
+                name, f"Unrecognized request argument: '{name}'.", code="unknown_parameter"
+            )
 
 
 _CHAT = Decoder(ChatRequest)

@@ -9,8 +9,9 @@ import msgspec
 
 from actors.ingress.openai.logprobs import ChatLogprobs, CompletionLogprobs
 
-FinishReason = Literal["stop", "length"]
-"""`stop`: an end token or a stop string; `length`: the token limit or a full context."""
+FinishReason = Literal["stop", "length", "tool_calls"]
+"""`stop`: an end token or a stop string; `length`: the token limit or a full context;
+`tool_calls`: the model has called a tool and waits for what it says."""
 
 
 class _PromptDetails(msgspec.Struct, frozen=True):
@@ -36,15 +37,45 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
 
-class _ChatMessage(msgspec.Struct, frozen=True):
-    content: str
-    role: Literal["assistant"] = "assistant"
-    refusal: None = None
+class _CalledFunction(msgspec.Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """One call in an answer."""
+
+    id: str
+    function: _CalledFunction
+    type: Literal["function"] = "function"
+
+    @classmethod
+    def of(cls, id: str, name: str, arguments: str) -> ToolCall:  # noqa: A002
+        return cls(id, _CalledFunction(name, arguments))
+
+
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the assistant says."""
+
+    content: str | None
+    role: str
+    refusal: str | None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        content: str | None,
+        reasoning: str | None = None,
+        calls: list[ToolCall] | None = None,
+    ) -> ChatMessage:
+        return cls(content, "assistant", None, reasoning or None, calls or None)
 
 
 class ChatChoice(msgspec.Struct, frozen=True):
     index: int
-    message: _ChatMessage
+    message: ChatMessage
     finish_reason: FinishReason
     logprobs: ChatLogprobs | None = None
 
@@ -52,11 +83,11 @@ class ChatChoice(msgspec.Struct, frozen=True):
     def of(
         cls,
         index: int,
-        text: str,
+        message: ChatMessage,
         finish_reason: FinishReason,
         logprobs: ChatLogprobs | None = None,
     ) -> ChatChoice:
-        return cls(index, _ChatMessage(text), finish_reason, logprobs)
+        return cls(index, message, finish_reason, logprobs)
 
 
 class CompletionChoice(msgspec.Struct, frozen=True):

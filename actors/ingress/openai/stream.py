@@ -7,12 +7,15 @@ and after the text, and a token costs one JSON string and two joins.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.openai.logprobs import ChatLogprobs, CompletionLogprobs
 from actors.ingress.openai.responses import FinishReason, Usage
+from actors.text.answers.parts import CallArguments, CallBegin, Content, Part, Reasoning
 
 DONE = b"data: [DONE]\n\n"
 """Ends every stream that was not cut off."""
@@ -28,6 +31,10 @@ def error_event(error: ApiError) -> bytes:
     official clients raise on it. `DONE` may follow.
     """
     return _DATA + error.body() + _END
+
+
+def _call(head: dict[str, Any], function: dict[str, str]) -> dict[str, Any]:
+    return {"tool_calls": [{**head, "function": function}]}
 
 
 class _Stream(ABC):
@@ -102,6 +109,35 @@ class ChatStream(_Stream):
                 self._choice,
                 b'"delta":{"role":"assistant","content":"","refusal":null},',
                 b'"logprobs":null,"finish_reason":null}',
+                self._close,
+            )
+        )
+
+    def part(self, part: Part, call_id: str = "") -> bytes:
+        """One chunk with a part of an answer that was read; `call_id` goes with the begin of a
+        call."""
+        match part:
+            case Content(text):
+                return self.content(text)
+            case Reasoning(text):
+                delta: dict[str, Any] = {"reasoning_content": text}
+            case CallBegin(call, name):
+                function = {"name": name, "arguments": ""}
+                delta = _call({"index": call, "id": call_id, "type": "function"}, function)
+            case CallArguments(call, text):
+                delta = _call({"index": call}, {"arguments": text})
+        return self.delta(delta)
+
+    def delta(self, delta: Mapping[str, Any], logprobs: ChatLogprobs | None = None) -> bytes:
+        """One chunk with this delta."""
+        return b"".join(
+            (
+                self._choice,
+                b'"delta":',
+                _encode(delta),
+                b',"logprobs":',
+                _encode(logprobs),
+                b',"finish_reason":null}',
                 self._close,
             )
         )

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from actors.text.answers.names import ReasoningFamily, ToolFamily
 from actors.text.answers.parts import CallArguments, CallBegin, Content, Part, Reasoning, ToolParser
-from actors.text.answers.reasoning import MARKS, ReasoningFamily, ReasoningSplitter
+from actors.text.answers.reasoning import MARKS, ReasoningSplitter
 from actors.text.answers.tools.deepseek import DeepSeek
 from actors.text.answers.tools.listed import Listed
 from actors.text.answers.tools.named import Named
 from actors.text.answers.tools.plain_json import PlainJson
 from actors.text.answers.tools.pythonic import Pythonic
 from actors.text.answers.tools.tagged import TaggedJson
-
-ToolFamily = Literal["hermes", "llama3_json", "mistral", "deepseek", "pythonic"]
 
 _FAMILIES: dict[ToolFamily, Callable[[frozenset[str]], ToolParser]] = {
     "hermes": TaggedJson,

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from actors.text.answers.names import ReasoningFamily
 from actors.text.answers.scanning import cut
-
-ReasoningFamily = Literal["deepseek_r1", "qwen3", "mistral", "granite"]
 
 
 class Marks(NamedTuple):

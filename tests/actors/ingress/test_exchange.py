@@ -17,6 +17,7 @@ from actors.messages.sampling import Logprobs, Sampling
 from actors.messages.submit import TokenPrompt
 from actors.runtime.address import Address
 from actors.runtime.metrics import Metrics
+from actors.text.answers.parts import Part
 from actors.text.stop_strings import StopAutomaton, StopMatcher
 from tests.service import text_of, tokenizer
 
@@ -33,6 +34,9 @@ class Kept(Sink):
     def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
         assert index not in self.reasons, "text after the end"
         self.texts.setdefault(index, []).append(text)
+
+    def parts(self, index: int, parts: list[Part], logprobs: list[Logprobs] | None) -> None:
+        raise AssertionError("plain text is not read")
 
     def finish(self, index: int, reason: FinishReason) -> None:
         assert index not in self.reasons, "a second end"

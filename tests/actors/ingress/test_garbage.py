@@ -84,7 +84,7 @@ def chat(**fields: Any) -> dict[str, Any]:
         (CHAT, chat(messages=[{"role": "user"}]), "messages[0].content"),
         (CHAT, chat(messages=[{"role": "user", "content": "hello " * 100}]), "messages"),
         (CHAT, chat(chat_template_kwargs={"messages": []}), "messages"),
-        (CHAT, chat(tools=[{"type": "function"}]), "tools"),
+        (CHAT, chat(tools=[{"type": "function"}]), "tools[0].function"),
     ],
 )
 async def test_a_bad_body_is_a_400_that_names_the_field(

@@ -202,8 +202,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "auto"),
+        ("functions", [{"name": "f"}]),
         ("continue_final_message", True),
         ("chat_template", "{{ 1 }}"),
         ("modalities", ["text", "audio"]),

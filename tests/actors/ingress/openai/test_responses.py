@@ -26,8 +26,8 @@ def test_a_chat_completion_is_read_by_the_official_types() -> None:
         1700000000,
         "m",
         [
-            responses.ChatChoice.of(0, 'a "b"\n日', "stop", logprobs),
-            responses.ChatChoice.of(1, "", "length"),
+            responses.ChatChoice.of(0, responses.ChatMessage.of('a "b"\n日'), "stop", logprobs),
+            responses.ChatChoice.of(1, responses.ChatMessage.of(""), "length"),
         ],
         responses.Usage.of(10, 4, cached_tokens=8),
         system_fingerprint="fp",

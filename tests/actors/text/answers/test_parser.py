@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -235,7 +236,7 @@ def test_the_pieces_a_text_comes_in_change_nothing(
         return None if parser is None else joined(read(parser, pieces))
 
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
     assert parse(pieces) == parse([text]) == parse(text)
 
 
