@@ -15,11 +15,12 @@ import pytest
 from openai import AsyncOpenAI
 
 from actors.engines.transformers.preload import preload
+from actors.runtime.node import Hosted
 from actors.worker.actor import AggregatedWorker
 from actors.worker.options import WorkerOptions
 from tests.actors.ingress.clients import fetch, official
 from tests.actors.ingress.openai.test_tools import NAMED, TIME, WEATHER
-from tests.service import CAPITALS, MODEL, Hosted, aggregated, empty
+from tests.service import CAPITALS, MODEL, aggregated, empty
 
 MESSAGES: Any = [{"role": "user", "content": "What is the capital of France?"}]
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
