@@ -44,12 +44,12 @@ def check(field: Field, parse: Any, body: Any) -> None:
         return
     request = parse(raw)
     # What is ignored is no field of the struct, or is read and used nowhere.
-    if field.name not in {"metadata"}:
+    if field.name != "metadata":
         assert (field.name in ignored(raw, request)) == (field.fate == "ignored")
     refuse_unknown(raw, request)
 
 
-def by_name(fields: tuple[Field, ...]) -> Any:
+def by_name(fields: tuple[Field, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("field", fields, ids=[field.name for field in fields])
 
 
