@@ -99,6 +99,23 @@ def test_a_start_of_it_that_fails_is_tried_again_and_fails_nobody_elses() -> Non
     assert stage.state("u") is State.RUNNING
 
 
+def test_a_start_of_it_that_fails_while_others_still_come_up_ends_nothing() -> None:
+    """A child that is added meanwhile has its turn behind it."""
+    hang = Script(starts=["hang"])
+    stage = Stage(tree(), b=hang, v=hang, u=hang).boot()
+    stage.call(StartChild(1, "root", child("v")))
+    stage.ready("b")
+    assert started(stage.log) == ["a", "b", "u", "v"]
+
+    stage.die("u")
+
+    assert stage.state("root") is State.STARTING
+    stage.advance(1.0)
+    assert stage.state("u") is State.STARTING  # again, and nobody waits for that either
+    stage.ready("v")
+    assert stage.state("root") is State.RUNNING
+
+
 @pytest.mark.parametrize("strategy", GROUPS)
 def test_its_back_off_neither_holds_up_a_group_restart_nor_ends_with_one(
     strategy: Strategy,
