@@ -38,6 +38,9 @@ class Report(Message, frozen=True):
     events: tuple[CacheEvent, ...] = ()
     taken: tuple[RequestKey, ...] = ()
     """Work that has arrived since: `load` counts it."""
+    unneeded: tuple[tuple[RequestKey, Address], ...] = ()
+    """Prompts that ended here, at their first token or before: this generation worker was to go on
+    and will not hear of them."""
 
 
 class TellInventory(Message, frozen=True):

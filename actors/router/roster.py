@@ -195,6 +195,8 @@ class Roster:
             return False
         member.load.report(report.load, report.taken)
         self._refresh(member)
+        for key, generation in report.unneeded:
+            self.unplace(generation, key)
         if report.taken and member.card.publishes_cache_events:
             member.feed.computed(now)
         reading = member.feed.report(report, now)

@@ -46,12 +46,12 @@ class Worker(Actor):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._engine: Engine = make_engine(self.options.engine, self.node.base_dir, duty=self.duty)
+        self._jobs = Jobs()
         self._publisher = Publisher(
-            self, self._engine, self.options.router, self.options.report_every_s
+            self, self._engine, self._jobs, self.options.router, self.options.report_every_s
         )
         self._info: Info | None = None
         self._started_at = self.clock.wall()
-        self._jobs = Jobs()
         self._tokens = 0
         model = self.options.model or self.options.engine.model
         self._measures = Measures(self.metrics, model, self.duty)

@@ -65,6 +65,10 @@ class Step(msgspec.Struct):
     """Those that need nothing more computed here: how they ended, or `handed_off`."""
 
 
+MAX_UNNEEDED = 4096
+"""Kept for the next report; of more, the newest. A router's estimate runs out anyway."""
+
+
 class Jobs:
     """The requests at this worker."""
 
@@ -73,6 +77,7 @@ class Jobs:
         self._by_id: dict[int, Job] = {}
         self._by_key: dict[tuple[Address, int], Job] = {}
         self._ended = Ended()
+        self._unneeded: list[tuple[RequestKey, Address]] = []
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -124,7 +129,15 @@ class Jobs:
             self._ended.add(job.history)
         del self._by_id[job.id]
         del self._by_key[job.key.ingress, job.key.number]
+        if isinstance(job.work, Prefill) and not job.handed_off:
+            self._unneeded.append((job.key, job.work.generation))
+            del self._unneeded[:-MAX_UNNEEDED]
         return job
+
+    def take_unneeded(self) -> list[tuple[RequestKey, Address]]:
+        """Prompts that ended without a handoff since the last call, and who waits for one."""
+        unneeded, self._unneeded = self._unneeded, []
+        return unneeded
 
     def step(self, outputs: Iterable[Output], me: Address, now: float = 0.0) -> Step:
         """Turn the outputs of one engine step into messages."""

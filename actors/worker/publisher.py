@@ -13,6 +13,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
 from actors.runtime.message import Message
+from actors.worker.jobs import Jobs
 from actors.worker.reports import Reports
 
 MIN_INTERVAL_S = 0.001
@@ -23,9 +24,12 @@ class Publisher:
     """Reports an engine's changes to every router, at once after a quiet time and then at most
     each `every_s` seconds. From `start` to `stop`."""
 
-    def __init__(self, actor: Actor, engine: Engine, router: str, every_s: float) -> None:
+    def __init__(
+        self, actor: Actor, engine: Engine, jobs: Jobs, router: str, every_s: float
+    ) -> None:
         self._actor = actor
         self._engine = engine
+        self._jobs = jobs
         self._router = router
         self._every_s = max(every_s, MIN_INTERVAL_S)
         self._reports = Reports()
@@ -84,7 +88,8 @@ class Publisher:
             # Whoever comes asks for the inventory; until then the changes wait in the engine.
             return False
         load, events = self._engine.load(), self._engine.take_cache_events()
-        report = self._reports.changes(self._actor.address, load, events, self._actor.clock.wall())
+        wall, unneeded = self._actor.clock.wall(), self._jobs.take_unneeded()
+        report = self._reports.changes(self._actor.address, load, events, wall, unneeded)
         if report is None:
             return False
         self._send(lambda *_: report)

@@ -31,15 +31,20 @@ class Reports:
         self._taken.append(key)
 
     def changes(
-        self, worker: Address, load: Load, events: Sequence[CacheEvent], at: float
+        self,
+        worker: Address,
+        load: Load,
+        events: Sequence[CacheEvent],
+        at: float,
+        unneeded: Sequence[tuple[RequestKey, Address]] = (),
     ) -> Report | None:
         """The next report; None when there is nothing new."""
-        if load == self._load and not events and not self._taken:
+        if load == self._load and not events and not self._taken and not unneeded:
             return None
         self._number += 1
         self._load = load
         taken, self._taken = tuple(self._taken[-MAX_TAKEN:]), []
-        return Report(worker, self._number, load, at, tuple(events), taken)
+        return Report(worker, self._number, load, at, tuple(events), taken, tuple(unneeded))
 
     def heartbeat(self, worker: Address, at: float) -> Report:
         """The last load under the last number."""

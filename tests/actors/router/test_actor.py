@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import structlog
 
 from actors.messages.assign import Assigned, Rejected
@@ -374,3 +375,23 @@ async def test_a_queue_whose_workers_are_gone_is_answered() -> None:
         await service.kill("aggregated/0")
 
         assert (await ingress.take(Rejected)).why == "unavailable"
+
+
+async def test_a_prompt_that_ends_at_its_first_token_leaves_no_load_behind() -> None:
+    async with empty() as service:
+        await service.start_worker(ContextWorker, "context")
+        await service.start_worker(GenerationWorker, "generation")
+        router, ingress = await start(service)
+        await synced(router, 2)
+
+        for number in range(1, 21):
+            one = msgspec.structs.replace(route(ingress, number), sampling=Sampling(max_tokens=1))
+            ingress.tell(router.address, one)
+
+        def settled() -> bool:
+            loads = [member.load for member in router.roster.members()]
+            return router.statistics.decisions == 20 and all(
+                (load.requests, load.blocks, load.expected) == (0, 0, 0) for load in loads
+            )
+
+        await eventually(settled)

@@ -96,6 +96,23 @@ def test_a_prefill_whose_first_token_ends_the_sequence_hands_nothing_over() -> N
     assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [], "stop", prompt_tokens=2)]}
     assert step.decodes == []
     assert len(jobs) == 0
+    assert jobs.take_unneeded() == [(key(), prefill(key()).generation)]
+    assert jobs.take_unneeded() == []
+
+
+def test_a_generation_worker_is_waited_for_after_a_handoff_and_not_after_an_early_end() -> None:
+    jobs = Jobs()
+    handed = added(jobs, prefill(key(1)))
+    added(jobs, prefill(key(2)))
+    added(jobs, generate(key(3)))
+
+    jobs.step([Output(handed, [7], handoff=Handoff(7, b"t"))], ME)
+    for number in (1, 2, 3):
+        job = jobs.find(key(number))
+        assert job is not None
+        jobs.drop(job)
+
+    assert [one for one, _ in jobs.take_unneeded()] == [key(2)]
 
 
 def test_fetched_blocks_are_reported_to_the_context_worker_without_a_chunk() -> None:
