@@ -100,6 +100,8 @@ class TensorRtLlmEngine(Engine):
         info = self._info
         if info is None or self._closing or self._failed is not None:
             raise RequestRefused("the engine is not running")
+        if request.sampling.grammar is not None:
+            raise RequestRefused("structured output is not possible with TensorRT-LLM here")
         reason = refusal(request, info)
         if reason is not None:
             raise RequestRefused(reason)

@@ -14,7 +14,7 @@ import pytest
 
 from actors.engines.base import EngineFailed, Finish, Request, RequestRefused
 from actors.engines.tensorrt_llm import TensorRtLlmEngine, TensorRtLlmOptions
-from actors.messages.sampling import Sampling
+from actors.messages.sampling import Grammar, Sampling
 from tests.actors.engines.contract import (
     Listener,
     packed,
@@ -241,6 +241,18 @@ def test_a_transfer_is_switched_on_as_the_version_wants(generation: str, tmp_pat
 
     with standin(generation, tmp_path) as module:
         run(test(module))
+
+
+def test_structured_output_is_refused_in_plain_words(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(make_engine(tmp_path, duty="aggregated")) as listener:
+            with pytest.raises(RequestRefused, match="structured output is not possible with Ten"):
+                listener.engine.submit(
+                    request_of(1, prompt_of(9), 5, grammar=Grammar("regex", "[a-z]+"))
+                )
+
+    with standin("1.2", tmp_path):
+        run(test())
 
 
 def test_statistics_over_rpc_do_not_hold_up_the_engine(tmp_path: Path) -> None:
