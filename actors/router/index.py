@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 
 SHARDS = 256
 _LOW = SHARDS - 1
-PREDICTED_LIMIT = 50_000
+PREDICTED_LIMIT = 30_000
 """Blocks predicted in one generation; at the limit the next one begins early."""
 SHARED_MASKS_LIMIT = 65_536
 """Sets of workers kept for being shared between blocks."""
@@ -191,7 +191,11 @@ class BlockIndex:
             self._size -= len(before) - len(after)
             self._sweep_at += 1
             return True
-        self._young, self._old = _without(self._young, gone), _without(self._old, gone)
+        if self._sweep_at == SHARDS:
+            self._young = _without(self._young, gone)
+            self._sweep_at += 1
+            return True
+        self._old = _without(self._old, gone)
         self._masks.clear()
         self._sweeping = 0
         for slot in slots_of(gone):

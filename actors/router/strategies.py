@@ -27,7 +27,7 @@ from actors.router.options import CostOptions, StrategyName
 from actors.router.roster import Member, Pool
 
 TIES_PROBED = 4
-"""Draws made to find one of several equal loads before all are looked at."""
+"""Draws made to find one of many equal loads before they are counted off."""
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
@@ -197,7 +197,9 @@ def lightest(weights: Sequence[float], generator: random.Random) -> int:
         drawn = int(generator.random() * len(weights))
         if weights[drawn] == least:
             return drawn
-    return generator.choice([at for at, weight in enumerate(weights) if weight == least])
+    for _ in range(int(generator.random() * equals)):
+        position = weights.index(least, position + 1)
+    return position
 
 
 def make_strategy(

@@ -12,8 +12,8 @@ from actors.engines.base import Finish, Output, Request
 from actors.engines.simulated import SimulatedEngine, SimulatedOptions, expected_tokens
 from actors.engines.simulated.timing import Polynomial
 from actors.messages.sampling import Sampling
+from bench.virtual_time import jump, run
 from tests.actors.engines.contract import prompt_of, request_of, running
-from tests.actors.engines.simulated.virtual_time import jump, run
 
 # 100 ms a prompt, 10 ms a decode step, 50 ms a handoff: times one can add up in the head.
 STEADY = SimulatedOptions(

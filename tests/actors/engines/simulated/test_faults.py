@@ -24,9 +24,9 @@ from actors.engines.simulated.faults import (
     SlowDown,
     Stall,
 )
+from bench.virtual_time import run
 from tests.actors.engines.contract import prompt_of, request_of, running
 from tests.actors.engines.simulated.test_engine import engine_of, timed
-from tests.actors.engines.simulated.virtual_time import run
 
 
 def test_refused_start_raises() -> None:

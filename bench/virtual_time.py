@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class _Jumping(selectors.SelectSelector):
@@ -44,7 +46,7 @@ def jump(delay_s: float) -> None:
     loop.jump(delay_s)
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run a test in virtual time, which starts at 0."""
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a test or a simulation in virtual time, which starts at 0."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(test)
+        return runner.run(work)
