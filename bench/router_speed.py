@@ -207,7 +207,8 @@ def measure_memory(setting: Setting, blocks: int) -> Memory:
     for chain in chains:
         setting.report(0, Removed(chain), Load())
     removed_per_s = len(chains) * CHAIN / (time.thread_time() - began)
-    return Memory(blocks, len(setting.addresses), grown / blocks, stored_per_s, removed_per_s, 0.0)
+    seen = grown / blocks if blocks >= SEEN_BLOCKS else None
+    return Memory(blocks, len(setting.addresses), seen, stored_per_s, removed_per_s, 0.0)
 
 
 def lose_a_worker(setting: Setting) -> float:

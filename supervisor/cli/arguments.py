@@ -67,6 +67,11 @@ examples:
   supervise apply topologies/disagg.yaml --dry-run
   supervise apply topologies/disagg.yaml --yes
   supervise apply topologies/disagg.yaml --set children.router.options.strategy=random""",
+    "route": """\
+examples:
+  supervise route explain --prompt "Tell me of France"
+  supervise route explain --chat --prompt Hello --session alice
+  supervise route explain --json < prompt.txt | jq .candidates""",
     "restart": """\
 examples:
   supervise restart context/0
@@ -132,6 +137,14 @@ class Options(argparse.Namespace):
     interval_s: float = 1.0
     web: int | None = None
     """The port of the page; 0 any that is free, None no page."""
+    action: str | None = None
+    """Of `route`."""
+    prompt: str | None = None
+    prompt_file: Path | None = None
+    model: str | None = None
+    chat: bool = False
+    strategy: str | None = None
+    session: str | None = None
     shell: str | None = None
     kind: str = "namespaces"
 
@@ -253,6 +266,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_target(down)
     down.add_argument("--now", action="store_true", help="do not let work in progress finish")
     down.add_argument("--force", action="store_true", help="kill everything at once")
+    _add_route(add("route", "explain where a prompt would go, and why; nothing is run"))
     chat = add("chat", "talk to a model in the terminal; no service is started or needed")
     _add_target(chat)
     add("schema", "print the JSON Schema of topology files")
@@ -262,6 +276,20 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     names.add_argument("kind", choices=("namespaces", "children"))
     add("version", "print the version")
     return parser, set(commands.choices)
+
+
+def _add_route(route: argparse.ArgumentParser) -> None:
+    route.add_argument("action", choices=("explain",), metavar="explain", help="the only one")
+    source = route.add_mutually_exclusive_group()
+    source.add_argument("--prompt", metavar="TEXT", help="the prompt (default: standard input)")
+    source.add_argument(
+        "--from", dest="prompt_file", type=Path, metavar="PATH", help="read the prompt from a file"
+    )
+    route.add_argument("--model", metavar="MODEL", help="default: the first one served")
+    route.add_argument("--chat", action="store_true", help="as a user's message to the chat API")
+    route.add_argument("--strategy", metavar="STRATEGY", help="instead of the router's own")
+    route.add_argument("--session", metavar="TEXT", help="of this session")
+    _add_json(route)
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:

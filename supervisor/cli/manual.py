@@ -134,6 +134,21 @@ With --json one object is printed for each, with the time as `at` in seconds sin
             (_DONE, _USAGE, _NOT_RUNNING),
             (_STATE_DIR, _NO_COLOR),
         ),
+        "route": Manual(
+            """\
+Show every worker that the router considers for a prompt: the tokens of it in the worker's cache
+(and those that are expected there, because they were sent a moment ago), the tokens it has still to
+compute and the KV blocks it holds for others, the requests it has in hand, and the cost in blocks;
+and which one it would choose. Nothing is run. Asked is one of the routers; the prompt is tokenised
+as any client's is. Options `explain: false` of the ingress forbids it.""",
+            (
+                _DONE,
+                (1, "the service refused, or does not explain; it says why"),
+                _USAGE,
+                _NOT_RUNNING,
+            ),
+            (_STATE_DIR,),
+        ),
         "restart": Manual(
             """\
 Stop a child in its own polite way, start it again, and return when it is ready. It is not counted
