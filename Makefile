@@ -42,6 +42,10 @@ chaos-table: setup ## Each kind of fault 30 times, then every two at once (40 mi
 	$(BIN)/python -m bench.chaos --table
 	$(BIN)/python -m bench.chaos --pairs
 
+SEEDS ?= 10000
+simulate: setup ## The whole service in virtual time under seeded faults: SEEDS=10000
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
 restart: setup ## How long a killed actor is away (7 minutes)
 	$(BIN)/python -m bench.restart
 
@@ -76,4 +80,4 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test resolve oldest conformance faults chaos chaos-table restart storm lint format lock clean
+.PHONY: help setup serve test resolve oldest conformance simulate faults chaos chaos-table restart storm lint format lock clean

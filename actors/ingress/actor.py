@@ -294,6 +294,9 @@ class Ingress(Actor):
     def joined(self, message: Joined) -> None:
         self.fleet.joined(message.entry)
         self.readiness.forget()
+        if message.entry.state is State.DRAINING and message.entry.role != self.role:
+            # It is being restarted, as likely as not: worth waiting for like one that fell.
+            self._fell_at = self.clock.now()
         if message.entry.state is State.READY and message.entry.role != self.role:
             self._news.set()
             self._news = asyncio.Event()

@@ -90,7 +90,18 @@ class Placer:
     def place(
         self, site: Site, model: str, ask: Ask, now: float, avoid: Container[Address] = ()
     ) -> Decision:
-        """Choose workers. Those to `avoid` count as not there. Raises NoPlacement."""
+        """Choose workers. Those to `avoid` are taken only when there are no others: that all of
+        them failed at once is the network's doing. Raises NoPlacement."""
+        try:
+            return self._place(site, model, ask, now, avoid)
+        except NoPlacement:
+            if not avoid:
+                raise
+            return self._place(site, model, ask, now, ())
+
+    def _place(
+        self, site: Site, model: str, ask: Ask, now: float, avoid: Container[Address]
+    ) -> Decision:
         context, generation, alone = site.context, site.generation, site.alone
         if avoid:
             context, generation = context.without(avoid), generation.without(avoid)

@@ -438,11 +438,12 @@ class Node:
         for change in changes:
             match change:
                 case Up(entry):
-                    for name in self._watching(entry.role):
+                    for name in sorted(self._watching(entry.role)):
                         self._inform(name, Joined(entry))
                 case Left(address, reason):
                     down = Down(address, reason)
-                    for name in self._monitors.pop(address, set()) | self._watching(address.role):
+                    informed = self._monitors.pop(address, set()) | self._watching(address.role)
+                    for name in sorted(informed):
                         self._inform(name, down)
 
     def _watching(self, role: str) -> set[str]:

@@ -158,6 +158,20 @@ async def test_a_request_lost_with_a_role_on_its_way_is_submitted_again(role: st
             assert (await connection.answer()).text == expected()
 
 
+async def test_a_request_waits_for_the_successor_of_a_draining_preprocessor() -> None:
+    async with disaggregated() as (service, ingress):
+        node = service.nodes.pop("preprocessor/0")
+        await node.drain()
+        await eventually(lambda: not ingress.has_role("preprocessor"))
+
+        asking = asyncio.create_task(fetch(ingress, COMPLETIONS, completion(max_tokens=TOKENS)))
+        await eventually(lambda: bool(ingress._choices))
+        await node.stop()
+        await service.start(Hosted(actor=Preprocessor, role="preprocessor"))
+
+        assert (await asking).text == expected()
+
+
 async def test_a_running_stream_needs_neither_router_nor_preprocessor() -> None:
     async with (
         disaggregated(**STEPS_OF_1_MS) as (service, ingress),

@@ -1,0 +1,135 @@
+"""Breaks the code in known ways, in a copy, and shows which seed notices.
+
+python -m tests.simulation.mutations
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+HOUSE = Path(__file__).parent.parent.parent
+SEEDS = 120
+COPIED = ("actors", "supervisor", "tests", "topologies")
+
+
+class Mutation(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTATIONS = (
+    Mutation(
+        "the epoch of a chunk is not looked at",
+        "actors/ingress/session.py",
+        "if chunk.epoch != self.epoch:",
+        "if chunk.epoch > self.epoch:",
+    ),
+    Mutation(
+        "a repeated token is delivered again",
+        "actors/ingress/session.py",
+        "tokens = chunk.tokens[repeated:]",
+        "tokens = chunk.tokens",
+    ),
+    Mutation(
+        "a gap is not seen",
+        "actors/ingress/session.py",
+        "if chunk.offset > expected:",
+        "if chunk.offset > expected + 1000:",
+    ),
+    Mutation(
+        "a replay forgets its last token",
+        "actors/ingress/session.py",
+        "return [Submit(self.epoch, tuple(self.delivered))]",
+        "return [Submit(self.epoch, tuple(self.delivered[:-1]))]",
+    ),
+    Mutation(
+        "a replay counts offsets from the first attempt",
+        "actors/ingress/session.py",
+        "self._epoch_start = len(self.delivered)",
+        "self._epoch_start = 0",
+    ),
+    Mutation(
+        "a replay asks for all tokens anew",
+        "actors/ingress/actor.py",
+        "left = choice.sampling.max_tokens - len(action.delivered)",
+        "left = choice.sampling.max_tokens",
+    ),
+    Mutation(
+        "the fall of a worker is not heard",
+        "actors/ingress/session.py",
+        "if self.phase is Phase.ASSIGNED and mine:",
+        "if self.phase is Phase.SUBMITTED and mine:",
+    ),
+    Mutation(
+        "a cancelled request goes on holding its job",
+        "actors/worker/actor.py",
+        "self._engine.cancel(self._jobs.drop(job).id)",
+        "self._engine.cancel(job.id)",
+    ),
+    Mutation(
+        "Fetched frees nothing",
+        "actors/worker/actor.py",
+        "self._engine.release(job.id)",
+        "self._engine.progress",
+    ),
+    Mutation(
+        "any incarnation is taken for one's own",
+        "actors/runtime/cell.py",
+        "if incarnation not in {0, self.entry.incarnation}:",
+        "if incarnation < 0:",
+    ),
+    Mutation(
+        "a node that lost its lease does not register again",
+        "actors/runtime/registry/etcd.py",
+        "for name in list(self._mine):",
+        "for name in ():",
+    ),
+    Mutation(
+        "the directory goes back to older lives",
+        "actors/runtime/directory.py",
+        "if known.incarnation > entry.incarnation:",
+        "if known.incarnation > entry.incarnation + 1_000_000:",
+    ),
+)
+
+
+def main() -> int:
+    missed = 0
+    print("| broken | noticed |\n|---|---|")
+    for mutation in MUTATIONS:
+        found = _try(mutation)
+        missed += not found
+        print(f"| {mutation.name} | {found or 'NOT'} |", flush=True)
+    return 1 if missed else 0
+
+
+def _try(mutation: Mutation) -> str:
+    """How the simulation notices; empty when it does not."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
+        for part in COPIED:
+            shutil.copytree(HOUSE / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        path = copy / mutation.file
+        text = path.read_text(encoding="utf-8")
+        assert mutation.old in text, f"{mutation.file} has changed: {mutation.old}"
+        path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=copy,
+        )
+    found = [line for line in done.stdout.splitlines() if line.startswith("seed ")]
+    return found[0][:150].replace("|", "/") if done.returncode and found else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
