@@ -65,6 +65,10 @@ oldest: ## The roles' tests on transformers 4.57.1 and numpy 1.26, in an environ
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(OLDEST)/bin/python -m pytest -q tests/actors/engines/test_contract.py tests/actors/engines/transformers tests/actors/preprocessor tests/actors/text tests/actors/worker
 
+URL ?= http://127.0.0.1:8080
+clients: ## Clients of npm against a running service (URL=...)
+	cd tests/clients/node && npm install --silent --no-audit --no-fund --no-package-lock && node try.mjs $(URL)
+
 lint: setup ## ruff and mypy, strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -80,4 +84,4 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test resolve oldest conformance simulate faults chaos chaos-table restart storm lint format lock clean
+.PHONY: help setup serve test clients resolve oldest conformance simulate faults chaos chaos-table restart storm lint format lock clean
