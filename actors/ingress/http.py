@@ -30,6 +30,7 @@ from actors.ingress.server.routes import Route, Routes
 from actors.ingress.sharing import is_ours, is_taken
 from actors.ingress.sinks import BodySink, Head, Kind, StreamSink
 from actors.ingress.tokenizing import detokenize, read_detokenize, read_tokenize, tokenize
+from actors.ingress.web import HEADERS, chat_page
 from actors.ingress.wishes import Wishes, explaining_headers, read_wishes
 from actors.messages.sampling import Sampling
 from actors.messages.submit import ChatPrompt, Prompt, TextPrompt, TokenPrompt
@@ -86,6 +87,7 @@ class HttpServer:
             ("GET", "/live", self._live),
             ("GET", "/ready", self._ready),
             ("GET", "/health", self._health),
+            *((("GET", "/", self._chat_page),) if options.chat_page else ()),
             *((("GET", "/metrics", self._metrics),) if options.metrics else ()),
         ):
             self._routes.add(method, path, handler)
@@ -326,6 +328,9 @@ class HttpServer:
     def _model_objects(self) -> list[Model]:
         models = self._ingress.fleet.models()
         return [Model(name, int(card.started_at)) for name, card in sorted(models.items())]
+
+    async def _chat_page(self, _request: Request) -> Response:
+        return Response(chat_page(), headers=HEADERS)
 
     async def _metrics(self, _request: Request) -> Response:
         """Of this node alone; the supervisor has those of all."""
