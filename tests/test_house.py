@@ -14,17 +14,18 @@ HOUSE = Path(__file__).parent.parent
 OURS = ("actors", "supervisor", "tests", "bench", "topologies")
 HEAVY = ("torch", "transformers", "tensorrt_llm")
 
-BASE = {"actors.runtime", "actors.messages", "actors.text", "actors.kv"}
+BASE = {"actors.access", "actors.runtime", "actors.messages", "actors.text", "actors.kv"}
 ROLES = ("ingress", "preprocessor", "router", "worker")
 MAY_IMPORT: dict[str, set[str]] = {
     "actors.runtime": set(),
+    "actors.access": set(),
     "actors.messages": {"actors.runtime"},
     "actors.text": set(),
     "actors.kv": set(),
     "actors.engines": {"actors.kv", "actors.messages", "actors.text"},
     **{f"actors.{role}": BASE for role in ROLES},
     "actors.worker": {*BASE, "actors.engines"},
-    "supervisor": {"actors.runtime", "actors.messages"},
+    "supervisor": {"actors.access", "actors.runtime", "actors.messages"},
 }
 """Beside itself. `actors.chat`, the terminal over an engine, is outside the rooms."""
 

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from actors.ingress.exchange import Exchange
+from actors.ingress.gate import Gate
 from actors.ingress.openai import errors, responses
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.openai.requests import (
@@ -75,6 +76,8 @@ class HttpServer:
         self._ingress = ingress
         self._options = options
         self._listener: Listener | None = None
+        keys = None if options.keys is None else ingress.path(options.keys)
+        self._gate = Gate(keys, ingress.clock)
         self._routes = Routes()
         for method, path, handler in (
             ("POST", "/v1/chat/completions", self._chat),
@@ -94,8 +97,9 @@ class HttpServer:
         self.url: str | None = None
 
     async def start(self) -> None:
-        """Raises AddressInUse."""
+        """Raises AddressInUse, KeyFileError."""
         options = self._options
+        self._gate.start()
         limits = Limits(
             body_bytes=options.max_body_bytes,
             head_s=options.header_timeout_s,
@@ -144,6 +148,7 @@ class HttpServer:
         route = self._routes.find(request.method, request.path)
         response: Response | None
         try:
+            self._gate.admit(request)
             response = await self._run(route, request)
         except ApiError as error:
             response = _answer_of(error)
@@ -151,6 +156,11 @@ class HttpServer:
             # One request that meets a defect of ours must not end everybody else's.
             log.exception("request_broke", path=request.path, error=type(error).__name__)
             response = _answer_of(errors.internal())
+        finally:
+            room = self._gate.headers(request)
+            self._gate.leave(request)
+        if response is not None and room:
+            response.headers = {**(response.headers or {}), **room}
         # Not what the client wrote as path: that could be anything.
         status = "200" if response is None else str(response.status)
         self._ingress.measures.http.labels(route.pattern or OTHER, status).add()
@@ -200,6 +210,7 @@ class HttpServer:
         self, request: Request, kind: Kind, asked: ChatRequest | CompletionRequest
     ) -> Response | None:
         ingress = self._ingress
+        self._gate.check_model(request, asked.model)
         ingress.check_room()
         tokenizer = await _tokenizer(ingress, asked.model)
         head = Head(
@@ -219,6 +230,7 @@ class HttpServer:
             return None
         sink = BodySink(head, len(work), tokenizer.token_bytes)
         exchange = Exchange(asked.model, head.id, sink, wishes)
+        self._gate.charge(request, exchange)
         _echo(exchange, asked, tokenizer, work)
         self._open(exchange, asked, tokenizer, work)
         try:
@@ -248,6 +260,7 @@ class HttpServer:
             overflow=lambda: _cut(request, head.id, self._ingress),
         )
         exchange = Exchange(asked.model, head.id, sink, wishes)
+        self._gate.charge(request, exchange)
         _echo(exchange, asked, tokenizer, work)
         self._open(exchange, asked, tokenizer, work)
         try:
@@ -256,7 +269,7 @@ class HttpServer:
                 c.session.delivered for c in exchange.choices
             ):
                 raise exchange.error
-            stream = request.begin(200, {**STREAM_HEADERS, **self._explanation(exchange)})
+            stream = request.begin(200, self._stream_headers(request, exchange))
             if stream is None:
                 return
             sink.open(stream.transport, chunked=stream.chunked)
@@ -267,6 +280,9 @@ class HttpServer:
             self._ingress.close(exchange)
         # Waits for the client to read; by now that holds up nothing but its own connection.
         await stream.end()
+
+    def _stream_headers(self, request: Request, exchange: Exchange) -> dict[str, str]:
+        return {**STREAM_HEADERS, **self._explanation(exchange), **self._gate.headers(request)}
 
     def _explanation(self, exchange: Exchange) -> dict[str, str]:
         """The headers that say how the request was placed, for clients that ask."""

@@ -49,6 +49,8 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     their load are not for strangers: turn it off where clients are."""
     ready_timeout_s: Seconds = 3.0
     """How long `/ready` waits for the token that it asks for; longer than any step of an engine."""
+    keys: str | None = None
+    """A file of API keys (`supervise keys create`): only who has one may come in."""
     chat_page: bool = True
     """Serve a page at `/` to talk to the models with."""
     metrics: bool = True

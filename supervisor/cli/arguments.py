@@ -86,6 +86,11 @@ examples:
   supervise metrics
   supervise metrics | grep understudy_requests_total
   supervise metrics > /var/lib/node_exporter/understudy.prom""",
+    "keys": """\
+examples:
+  supervise keys create alice --requests-per-minute 60 --concurrency 4
+  supervise keys list --keys /etc/understudy/keys.json
+  supervise keys revoke alice""",
     "top": """\
 examples:
   supervise top
@@ -109,7 +114,9 @@ SHELLS = ("bash", "zsh", "fish")
 MIN_INTERVAL_S = 0.1
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ANY_PORT = 0
-_VALUED = frozenset({"--set", "--port", "--namespace", "--state-dir", "--log-level", "--web"})
+_VALUED = frozenset(
+    {"--set", "--port", "--namespace", "--state-dir", "--log-level", "--web", "--keys"}
+)
 """Those that may stand before the command or the file and are followed by a value."""
 
 
@@ -146,6 +153,14 @@ class Options(argparse.Namespace):
     strategy: str | None = None
     session: str | None = None
     shell: str | None = None
+    action: str = ""
+    name: str | None = None
+    keys_file: Path = Path("keys.json")
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrency: int | None = None
+    models: str = ""
     kind: str = "namespaces"
 
 
@@ -259,6 +274,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_json(logs)
     metrics = add("metrics", "print what every process counts, in Prometheus's text format")
     _add_target(metrics)
+    _add_keys(add("keys", "make, list and revoke the API keys that an ingress asks for"))
     events = add("events", "print what has happened lately, or goes on happening")
     events.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     _add_json(events)
@@ -290,6 +306,39 @@ def _add_route(route: argparse.ArgumentParser) -> None:
     route.add_argument("--strategy", metavar="STRATEGY", help="instead of the router's own")
     route.add_argument("--session", metavar="TEXT", help="of this session")
     _add_json(route)
+
+
+def _add_keys(keys: argparse.ArgumentParser) -> None:
+    keys.add_argument(
+        "action",
+        choices=("create", "list", "revoke"),
+        metavar="ACTION",
+        help="create, list or revoke",
+    )
+    keys.add_argument("name", metavar="NAME", nargs="?", help="whose key it is")
+    keys.add_argument(
+        "--keys",
+        dest="keys_file",
+        type=Path,
+        default=Path("keys.json"),
+        metavar="FILE",
+        help="the file of keys (default keys.json)",
+    )
+    for name, what in (
+        ("requests-per-minute", "requests a minute"),
+        ("tokens-per-minute", "tokens a minute, prompts and answers"),
+        ("tokens-per-day", "tokens a day, prompts and answers"),
+        ("concurrency", "requests at a time"),
+    ):
+        keys.add_argument(f"--{name}", type=_positive, metavar="N", help=f"at most N {what}")
+    keys.add_argument("--models", metavar="A,B", default="", help="only these models")
+
+
+def _positive(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} is not at least 1")
+    return count
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:

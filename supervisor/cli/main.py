@@ -32,6 +32,7 @@ _ROOMS = MappingProxyType(
         "apply": "change",
         "events": "ask",
         "metrics": "ask",
+        "keys": "keys",
         "logs": "logs",
         "top": "top",
         "completion": "completion",

@@ -90,6 +90,18 @@ calls can be compared by: clock_s is the time between them.{_TARGET}""",
             (_DONE, _USAGE, _NOT_RUNNING),
             (_STATE_DIR, _NO_COLOR),
         ),
+        "keys": Manual(
+            """\
+Write the file of API keys that an ingress with `options: {keys: FILE}` asks for. The key itself is
+printed once, by create, and kept nowhere: the file holds its hash and what the key may take. A
+running ingress notices a change within a second; nothing is restarted.""",
+            (
+                _DONE,
+                (1, "there is such a key already, or none, or the file cannot be used"),
+                _USAGE,
+            ),
+            (),
+        ),
         "metrics": Manual(
             f"""\
 Print what every process counts, in the text format that Prometheus scrapes: requests and tokens,

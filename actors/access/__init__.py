@@ -1,0 +1,1 @@
+"""Who may use a service: keys in a file, and what each may take."""

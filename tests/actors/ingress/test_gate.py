@@ -1,0 +1,139 @@
+"""Who comes in, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from actors.access.keyfile import Key, KeyFile, KeyFileError, hash_of, write
+from actors.ingress import gate
+from actors.ingress.actor import Ingress
+from tests.actors.ingress.clients import Answer, completion, connected, fetch, url_of
+from tests.service import MODEL, PATIENCE_S, aggregated
+
+SECRET = "sk-us-alice"
+
+
+def keys(path: Path, **limits: Any) -> str:
+    """A file with one key."""
+    write(path, KeyFile(keys=(Key(name="alice", hash=hash_of(SECRET), **limits),)))
+    return str(path)
+
+
+async def ask(ingress: Ingress, secret: str = SECRET, **fields: Any) -> Answer:
+    body = json.dumps(completion(**fields)).encode()
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    async with connected(ingress) as connection:
+        await connection.send(head.encode() + body)
+        return await connection.answer()
+
+
+@asynccontextmanager
+async def guarded(path: Path, **limits: Any) -> AsyncIterator[Ingress]:
+    async with aggregated(ingress={"keys": keys(path, **limits)}) as (_, ingress):
+        yield ingress
+
+
+async def test_only_who_has_a_key_comes_in(tmp_path: Path) -> None:
+    async with guarded(tmp_path / "k") as ingress:
+        without = await fetch(ingress, "/v1/models")
+        wrong = await ask(ingress, "sk-us-mallory")
+        right = await ask(ingress)
+
+    assert (without.status, without.json["error"]["code"]) == (401, "missing_api_key")
+    assert without.headers["www-authenticate"] == "Bearer"
+    assert (wrong.status, wrong.json["error"]["code"]) == (401, "invalid_api_key")
+    assert right.status == 200
+
+
+async def test_probes_and_the_page_need_no_key_and_metrics_do(tmp_path: Path) -> None:
+    async with guarded(tmp_path / "k") as ingress:
+        for path in ("/", "/live", "/ready", "/health"):
+            assert (await fetch(ingress, path)).status == 200, path
+        assert (await fetch(ingress, "/metrics")).status == 401
+
+
+async def test_the_official_client_sees_the_errors_it_knows(tmp_path: Path) -> None:
+    async with guarded(tmp_path / "k", requests_per_minute=1, models=(MODEL,)) as ingress:
+
+        def client(secret: str) -> AsyncOpenAI:
+            url = f"{url_of(ingress)}/v1"
+            return AsyncOpenAI(base_url=url, api_key=secret, max_retries=0, timeout=PATIENCE_S)
+
+        async with client("wrong") as stranger, client(SECRET) as alice:
+            with pytest.raises(openai.AuthenticationError):
+                await stranger.models.list()
+            await alice.completions.create(model=MODEL, prompt="a", max_tokens=2)
+            with pytest.raises(openai.RateLimitError) as refused:
+                await alice.completions.create(model=MODEL, prompt="a", max_tokens=2)
+
+    headers = refused.value.response.headers
+    assert 1 <= int(headers["retry-after"]) <= 60
+    assert headers["x-ratelimit-limit-requests"] == "1"
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+
+
+async def test_a_key_is_for_the_models_it_names(tmp_path: Path) -> None:
+    async with guarded(tmp_path / "k", models=("another",)) as ingress:
+        answer = await ask(ingress)
+
+    assert (answer.status, answer.json["error"]["code"]) == (403, "model_not_allowed")
+
+
+async def test_prompt_and_answer_are_charged_streamed_or_not(tmp_path: Path) -> None:
+    limit = 100
+    async with guarded(tmp_path / "k", tokens_per_minute=limit) as ingress:
+        first = await ask(ingress)
+        took = first.json["usage"]["total_tokens"]
+        second = await ask(ingress, stream=True)
+        third = await ask(ingress)
+
+    left = [int(one.headers["x-ratelimit-remaining-tokens"]) for one in (first, second, third)]
+    # So few come back in a minute that none has yet.
+    assert left == [limit, limit - took, limit - 2 * took]
+
+
+async def test_a_spent_budget_is_a_quota_error(tmp_path: Path) -> None:
+    async with guarded(tmp_path / "k", tokens_per_day=1) as ingress:
+        assert (await ask(ingress)).status == 200
+        answer = await ask(ingress)
+
+    assert (answer.status, answer.json["error"]["code"]) == (429, "insufficient_quota")
+
+
+async def test_a_changed_file_counts_without_a_restart_and_a_broken_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "LOOK_S", 0.0)
+    path = tmp_path / "k"
+    async with guarded(path) as ingress:
+        assert (await ask(ingress)).status == 200
+        path.write_text("{")
+        assert (await ask(ingress)).status == 200
+        path.unlink()
+        assert (await ask(ingress)).status == 200
+        write(path, KeyFile())
+        assert (await ask(ingress)).status == 401
+
+
+async def test_a_key_that_has_expired_is_refused(tmp_path: Path) -> None:
+    async with guarded(tmp_path / "k", expires=1.0) as ingress:
+        answer = await ask(ingress)
+
+    assert answer.json["error"]["code"] == "expired_api_key"
+
+
+async def test_an_ingress_without_its_file_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="nowhere"):
+        async with aggregated(ingress={"keys": str(tmp_path / "nowhere")}):
+            pass
