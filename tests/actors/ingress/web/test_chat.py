@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.serving.conftest import Service, serving
@@ -98,8 +98,11 @@ def test_nothing_stands_beyond_the_side_of_a_telephone(page: Browser, scheme: st
 
 
 def test_the_page_may_use_nothing_but_the_service(service: Service) -> None:
-    response = httpx.get(service.url)
-    policy, body = response.headers["Content-Security-Policy"], response.text
+    connection = HTTPConnection("127.0.0.1", service.port)
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    policy, body = response.headers["Content-Security-Policy"], response.read().decode()
+    connection.close()
 
     assert "default-src 'none'" in policy
     assert "connect-src 'self'" in policy
