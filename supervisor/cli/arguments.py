@@ -145,7 +145,7 @@ class Options(argparse.Namespace):
     web: int | None = None
     """The port of the page; 0 any that is free, None no page."""
     action: str | None = None
-    """Of `route`."""
+    """Of `route` and `keys`."""
     prompt: str | None = None
     prompt_file: Path | None = None
     model: str | None = None
@@ -153,7 +153,6 @@ class Options(argparse.Namespace):
     strategy: str | None = None
     session: str | None = None
     shell: str | None = None
-    action: str = ""
     name: str | None = None
     keys_file: Path = Path("keys.json")
     requests_per_minute: int | None = None
