@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from actors.messages.key import RequestKey
 from actors.messages.route import Route
 from actors.messages.sampling import Sampling
 from actors.router.actor import Router
+from actors.router.load import EXPECTED_S
 from actors.router.options import AdmissionOptions, RouterOptions
 from actors.runtime.node import Hosted
 from actors.worker.actor import AggregatedWorker, ContextWorker, GenerationWorker
@@ -394,4 +396,6 @@ async def test_a_prompt_that_ends_at_its_first_token_leaves_no_load_behind() -> 
                 (load.requests, load.blocks, load.expected) == (0, 0, 0) for load in loads
             )
 
-        await eventually(settled)
+        # Long before the router's own estimate runs out.
+        async with asyncio.timeout(EXPECTED_S / 2):
+            await eventually(settled)
