@@ -31,19 +31,11 @@ SOMETIMES = (
 )
 """Within 250 seeds each of these must have occurred, or they have tested less than they seem to."""
 
-OPEN = {
-    271: "after an engine stalls, a router holds its room for ever and turns requests away (429)",
-    299: "the same",
-}
-"""Seeds of defects that are known and not mended yet; see tests/faults/TRACK_RECORD.md."""
-
 
 def check(first: int, count: int) -> Counter[str]:
     """Run the seeds; fail with the smallest form of the first that breaks a promise."""
     sometimes: Counter[str] = Counter()
     for seed in range(first, first + count):
-        if seed in OPEN:
-            continue
         result = run(seed)
         if result.failure:
             pytest.fail(explain(shrink(result)), pytrace=False)

@@ -107,7 +107,7 @@ async def test_the_client_s_parse_reads_an_answer_into_its_own_type() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_reasoning_is_told_from_the_answer(*, stream: bool) -> None:
-    # The parser is passed over where a grammar gives the form, so the text opens the prompt.
+    # This family thinks from the first token on, and this model never says that it has done.
     async with capitals(reasoning_parser="deepseek_r1") as client:
         choice = await said(client, stream=stream)
     message = choice.message

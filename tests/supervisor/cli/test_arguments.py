@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_the_help_of_every_command_has_examples_that_can_be_read(
     shown = capsys.readouterr().out
     assert left.value.code == 0
     lines = re.findall(r"^  supervise (.*)$", shown, re.MULTILINE)
-    commands = [parse(re.split(r"\s+[#|>]", line)[0].split()).command for line in lines]
+    commands = [parse(shlex.split(re.split(r"\s+[#|<>]", line)[0])).command for line in lines]
     assert commands[0] == command
 
 
