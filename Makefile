@@ -49,7 +49,13 @@ simulate: setup ## The whole service in virtual time under seeded faults: SEEDS=
 restart: setup ## How long a killed actor is away (7 minutes)
 	$(BIN)/python -m bench.restart
 
-storm: setup ## A service under load in a storm of kills, stops, successions and changes (3 minutes)
+versus: setup ## This project and NVIDIA Dynamo side by side (15 minutes; installs the peer)
+	$(BIN)/python -m bench.versus_dynamo
+
+profile: setup ## A flame graph of each process under load (python -m bench.profile --help)
+	$(BIN)/python -m bench.profile
+
+storm: setup ## A service under load in a storm versus profile of kills, stops, successions and changes (3 minutes)
 	$(BIN)/python -m bench.storm
 
 resolve: setup ## Ask pip whether we fit beside TensorRT-LLM 1.2's pins (needs an index)
@@ -84,4 +90,5 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test clients resolve oldest conformance simulate faults chaos chaos-table restart storm lint format lock clean
+.PHONY: help setup serve test clients resolve oldest conformance simulate faults chaos chaos-table \
+	restart storm versus profile lint format lock clean

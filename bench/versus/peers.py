@@ -63,18 +63,20 @@ class Understudy(Service):
     def __init__(self, name: str, topology: Path, settings: Sequence[str] = ()) -> None:
         super().__init__()
         self.name = name
+        self.namespace = f"versus-{name}"
+        self.state = WORK / name
         self._topology = topology
         self._settings = settings
 
     def start(self, stack: ExitStack, speedup: float) -> None:
         [port] = free_ports(1)
-        state = stack.enter_context(_empty_directory(WORK / self.name))
+        stack.enter_context(_empty_directory(self.state))
         command = [sys.executable, "-m", "supervisor", "up", str(self._topology)]
-        command += ["--port", str(port), "--namespace", f"versus-{self.name}"]
+        command += ["--port", str(port), "--namespace", self.namespace]
         for setting in (*self._settings, *_speedups(speedup)):
             command += ["--set", setting]
         process = stack.enter_context(
-            _process(command, {"UNDERSTUDY_STATE_DIR": str(state)}, WORK / f"{self.name}.log")
+            _process(command, {"UNDERSTUDY_STATE_DIR": str(self.state)}, WORK / f"{self.name}.log")
         )
         self.url = f"http://127.0.0.1:{port}"
         self.pids = [str(process.pid)]
