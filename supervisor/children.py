@@ -233,6 +233,8 @@ class Children:
         if child.id == NATS:
             self._departures.open()
         if first and not child.asked:
+            # Before anybody is told: a successor must not take it for one that is still loading.
+            self._record.save_if_changed()
             now = self._loop.time()
             ended_at = self._ended_at.pop(child.id, None)
             self._tell(

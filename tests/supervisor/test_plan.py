@@ -237,7 +237,7 @@ def test_nodes_are_watched_and_left_alone_as_the_file_says(tmp_path: Path) -> No
     recipe = recipe_of(plan_of(tmp_path, text).tree.children[1])
     off = recipe_of(plan_of(tmp_path, text.replace("{heartbeat: 9s}", "off")).tree.children[1])
 
-    assert recipe.watchdog == Deadlines(heartbeat_s=9.0, progress_s=1.75)
+    assert recipe.watchdog == Deadlines(heartbeat_s=9.0, progress_s=1.25)
     assert off.watchdog is None
     assert recipe.node is not None
     assert (recipe.node.orphan_timeout_s, recipe.node.heartbeat_s) == (5.0, 0.25)

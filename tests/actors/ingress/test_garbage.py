@@ -116,7 +116,8 @@ async def test_json_at_the_edge_of_too_deep_is_an_answer(depth: int) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("POST", "/", 405),
+        ("GET", "/nothing", 404),
         ("GET", "/v1", 404),
         ("POST", "/v1/embeddings", 404),
         ("GET", "/v1/models/%00%ff", 404),
