@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from actors.ingress.cors import Cors
 from actors.ingress.exchange import Exchange
 from actors.ingress.gate import Gate
 from actors.ingress.openai import errors, responses
@@ -26,7 +27,7 @@ from actors.ingress.openai.requests import (
 from actors.ingress.openai.responses import Model
 from actors.ingress.options import IngressOptions
 from actors.ingress.reading import reading_of
-from actors.ingress.server import Limits, Listener, Request, Response, Trouble
+from actors.ingress.server import Certificate, Limits, Listener, Request, Response, Trouble
 from actors.ingress.server.routes import Route, Routes
 from actors.ingress.sharing import is_ours, is_taken
 from actors.ingress.sinks import BodySink, Head, Kind, StreamSink
@@ -78,6 +79,7 @@ class HttpServer:
         self._listener: Listener | None = None
         keys = None if options.keys is None else ingress.path(options.keys)
         self._gate = Gate(keys, ingress.clock)
+        self._cors = Cors(options.cors_origins)
         self._routes = Routes()
         for method, path, handler in (
             ("POST", "/v1/chat/completions", self._chat),
@@ -97,10 +99,12 @@ class HttpServer:
         self.url: str | None = None
 
     async def start(self) -> None:
-        """Raises AddressInUse, KeyFileError."""
+        """Raises AddressInUse, KeyFileError, CertificateError."""
         options = self._options
+        tls = None if (certificate := self._certificate()) is None else certificate.load()
         self._gate.start()
         limits = Limits(
+            head_bytes=options.max_header_bytes,
             body_bytes=options.max_body_bytes,
             head_s=options.header_timeout_s,
             body_s=options.body_timeout_s,
@@ -109,10 +113,17 @@ class HttpServer:
         self._refuse_strangers()
         listener = Listener(self._handle, self._trouble, limits)
         # Always shared, so that a successor can listen before this one stops.
-        port = await listener.start(options.host, options.port, reuse_port=True)
+        port = await listener.start(options.host, options.port, reuse_port=True, tls=tls)
         self._listener = listener
         host = "127.0.0.1" if options.host in EVERYWHERE else options.host
-        self.url = f"http://{host}:{port}"
+        self.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+
+    def _certificate(self) -> Certificate | None:
+        options, ingress = self._options, self._ingress
+        if options.tls_cert is None:
+            return None
+        key = None if options.tls_key is None else ingress.path(options.tls_key)
+        return Certificate(ingress.path(options.tls_cert), key)
 
     def _refuse_strangers(self) -> None:
         """The kernel lets any program of this user share the port: only our own may. Raises
@@ -148,8 +159,11 @@ class HttpServer:
         route = self._routes.find(request.method, request.path)
         response: Response | None
         try:
-            self._gate.admit(request)
-            response = await self._run(route, request)
+            # A browser sends no key when it asks whether it may send one.
+            response = self._cors.preflight(request, route)
+            if response is None:
+                self._gate.admit(request)
+                response = await self._run(route, request)
         except ApiError as error:
             response = _answer_of(error)
         except Exception as error:
@@ -157,14 +171,18 @@ class HttpServer:
             log.exception("request_broke", path=request.path, error=type(error).__name__)
             response = _answer_of(errors.internal())
         finally:
-            room = self._gate.headers(request)
+            more = self._headers(request)
             self._gate.leave(request)
-        if response is not None and room:
-            response.headers = {**(response.headers or {}), **room}
+        if response is not None and more:
+            response.headers = {**(response.headers or {}), **more}
         # Not what the client wrote as path: that could be anything.
         status = "200" if response is None else str(response.status)
         self._ingress.measures.http.labels(route.pattern or OTHER, status).add()
         return response
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        """Of every answer: what its key may still take, and whose scripts may read it."""
+        return self._gate.headers(request) | self._cors.headers(request)
 
     @staticmethod
     async def _run(route: Route, request: Request) -> Response | None:
@@ -282,7 +300,7 @@ class HttpServer:
         await stream.end()
 
     def _stream_headers(self, request: Request, exchange: Exchange) -> dict[str, str]:
-        return {**STREAM_HEADERS, **self._explanation(exchange), **self._gate.headers(request)}
+        return {**STREAM_HEADERS, **self._explanation(exchange), **self._headers(request)}
 
     def _explanation(self, exchange: Exchange) -> dict[str, str]:
         """The headers that say how the request was placed, for clients that ask."""

@@ -26,10 +26,15 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The role that takes requests on."""
     max_requests: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     """Requests in progress; one more is answered with 503."""
+    max_header_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 64 * 1024
+    """Of a request's line and header fields together; beyond it 431."""
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 * 1024 * 1024
+    """Of a request, also of a compressed one once decompressed; beyond it 413."""
     header_timeout_s: Seconds = 30.0
-    """A connection that sends no complete request for this long is closed."""
+    """A connection that sends no complete head for this long, since it was opened or since the last
+    answer, is closed; also one that does not finish its TLS handshake."""
     body_timeout_s: Seconds = 30.0
+    """From the end of a request's head to the end of its body; beyond it 408."""
     client_timeout_s: Seconds = 60.0
     """A connection whose client acknowledges nothing, or reads nothing of what waits for it, for
     this long is closed: it has vanished without a word (a half-open connection), or it hangs."""
@@ -49,6 +54,14 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     their load are not for strangers: turn it off where clients are."""
     ready_timeout_s: Seconds = 3.0
     """How long `/ready` waits for the token that it asks for; longer than any step of an engine."""
+    tls_cert: str | None = None
+    """Speak HTTPS with the certificate chain of this PEM file. A changed file counts for the
+    connections that are opened a second later, without a restart."""
+    tls_key: str | None = None
+    """The file of its private key, without a password; by default the key stands in `tls_cert`."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser (`https://chat.example.org`); `*`: all.
+    The chat page needs no entry."""
     keys: str | None = None
     """A file of API keys (`supervise keys create`): only who has one may come in."""
     chat_page: bool = True
@@ -56,3 +69,15 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     metrics: bool = True
     """Serve `/metrics` of this process for Prometheus."""
     replay: Policy = Policy()
+
+    def __post_init__(self) -> None:
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("tls_key is the key of a certificate: name that as tls_cert")
+        for origin in self.cors_origins:
+            scheme, separator, host = origin.partition("://")
+            whole = bool(separator and scheme and host) and "/" not in host
+            if origin != "*" and not whole:
+                raise ValueError(
+                    f"'{origin}' in cors_origins is no origin: write scheme://host[:port], "
+                    "without a path, or *"
+                )

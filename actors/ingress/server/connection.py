@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 PIPELINED = 2
 """Complete requests that may wait for the one being answered, give or take what came along in one
 read from the socket."""
-HEAD_LIMIT_BYTES = 64 * 1024
-"""Of a request's line and header fields together."""
 FIELD_BYTES = 32
 """What a header field counts beside its name and value, as in RFC 7541, section 4.1."""
 LINGER_S = 2.0
@@ -47,6 +45,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """From the connection's opening, or the end of an answer, to the end of the next head."""
     body_s: float
     """From the end of the head to the end of the body."""
+    head_bytes: int = 64 * 1024
+    """Of a request's line and header fields together."""
     client_s: float = 60.0
     """For a client that acknowledges nothing, or takes nothing of what waits for it."""
 
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
             # What is complete before the mistake is answered first; see `_work`.
             self._give_up(self._trouble or "malformed")
             return
-        if self._reading is Reading.HEAD and self._head_bytes > HEAD_LIMIT_BYTES:
+        if self._reading is Reading.HEAD and self._head_bytes > self._limits.head_bytes:
             self._give_up("head_too_large")
         elif len(self._waiting) >= PIPELINED and self._transport is not None:
             self._paused = True
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
 
     def _count(self, field_bytes: int) -> None:
         self._field_bytes += field_bytes
-        if self._field_bytes > HEAD_LIMIT_BYTES:
+        if self._field_bytes > self._limits.head_bytes:
             self._refuse("head_too_large")
 
     def _refuse(self, trouble: Trouble) -> None:
@@ -314,11 +314,9 @@ class Connection(asyncio.Protocol):
         self._trouble = None
         response = self._listener.trouble(trouble)
         transport.write(response.encode(keep_alive=False, http11=True, with_body=True))
-        if transport.can_write_eof():
+        if transport.can_write_eof():  # TLS has no half of a connection to close
             transport.write_eof()
-            self._reading, self._since = Reading.NOTHING, self._loop.time()
-        else:
-            transport.close()
+        self._reading, self._since = Reading.NOTHING, self._loop.time()
 
     # -- from the listener ---------------------------------------------------------------------
 

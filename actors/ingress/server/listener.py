@@ -8,6 +8,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
+import structlog
+
 from actors.ingress.server.connection import Connection, Limits
 from actors.ingress.server.messages import Handler, Response, Trouble
 
@@ -17,8 +19,14 @@ KEEPALIVE_PROBES = 3
 time that it has (`Limits.client_s`)."""
 _LOOKS_A_TIMEOUT = 4
 """How often connections are looked at within the shortest time that a client has."""
+HANDSHAKE_S = 1.0
+"""For TLS with a client that had connected, and was not accepted yet, when listening stopped."""
+GOODBYE_S = 2.0
+"""How long a client may take to say that it has seen a TLS connection's end."""
 _LOOK_EVERY_S = 1.0
 """At the least so often."""
+
+log = structlog.get_logger("http")
 
 
 class Listener:
@@ -36,6 +44,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
+        self._closed = False
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -44,7 +53,8 @@ class Listener:
     async def start(
         self, host: str, port: int, *, reuse_port: bool, tls: ssl.SSLContext | None = None
     ) -> int:
-        """Listen on every address of the host; returns the port. Raises OSError."""
+        """Listen on every address of the host; returns the port. With `tls` a client has the time
+        of a head to finish its handshake. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._tls = tls
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -55,7 +65,14 @@ class Listener:
                 port = self._sockets[0].getsockname()[1]
             for one in self._sockets:
                 self._servers.append(
-                    await loop.create_server(self._connect, sock=one, ssl=tls, backlog=BACKLOG)
+                    await loop.create_server(
+                        self._connect,
+                        sock=one,
+                        backlog=BACKLOG,
+                        ssl=tls,
+                        ssl_handshake_timeout=self.limits.head_s if tls else None,
+                        ssl_shutdown_timeout=GOODBYE_S if tls else None,
+                    )
                 )
         except OSError:
             self._close_sockets()
@@ -74,15 +91,14 @@ class Listener:
         self.draining = True
         queues = [socket.socket(fileno=os.dup(one.fileno())) for one in self._sockets]
         self._close_sockets()
-        loop = asyncio.get_running_loop()
-        for connection in [c for queue in queues for c in _accept_rest(queue)]:
-            await loop.connect_accepted_socket(self._connect, connection, ssl=self._tls)
+        # All at once: with TLS each is a conversation.
+        await asyncio.gather(*(self._take(c) for queue in queues for c in _accept_rest(queue)))
         for idle in tuple(self._connections):
             idle.finish()
 
     async def close(self, patience_s: float) -> None:
         """End everything; what is still being answered may take so long."""
-        self.draining = True
+        self.draining = self._closed = True
         self._close_sockets()
         for connection in tuple(self._connections):
             connection.finish()
@@ -99,6 +115,8 @@ class Listener:
     # -- from the connections ------------------------------------------------------------------
 
     def opened(self, connection: Connection) -> None:
+        if self._closed:  # its handshake took longer than everything else
+            connection.abort()
         self._connections.add(connection)
         self._empty.clear()
 
@@ -116,6 +134,20 @@ class Listener:
 
     def _connect(self) -> Connection:
         return Connection(self)
+
+    async def _take(self, connection: socket.socket) -> None:
+        """Make a connection of what was accepted by hand."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connect,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
+                ssl_shutdown_timeout=GOODBYE_S if self._tls else None,
+            )
+        except OSError as error:
+            # The client has gone, or does not speak TLS; nobody waits for an answer.
+            log.debug("late_client_lost", error=str(error))
 
     def _close_sockets(self) -> None:
         for server in self._servers:

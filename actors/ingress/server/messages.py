@@ -84,6 +84,8 @@ class Response:
             "Content-Length": str(len(self.body)),
             **(self.headers or {}),
         }
+        if self.status == HTTPStatus.NO_CONTENT:  # has no content to be of a type and a length
+            del fields["Content-Type"], fields["Content-Length"]
         head = encode_head(self.status, fields, keep_alive=keep_alive, http11=http11)
         return head + self.body if with_body else head
 

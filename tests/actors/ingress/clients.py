@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -142,9 +143,11 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(ingress: Ingress) -> AsyncIterator[Connection]:
+async def connected(
+    ingress: Ingress, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Connection]:
     address = urlsplit(url_of(ingress))
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=tls)
     connection = Connection(reader, writer)
     try:
         yield connection

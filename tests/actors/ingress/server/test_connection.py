@@ -226,6 +226,13 @@ async def test_a_slow_head_is_cut_and_a_slow_body_told() -> None:
         assert bodies(answer) == [b"body_too_slow"]
 
 
+async def test_a_head_may_be_as_large_as_the_limit_says() -> None:
+    async with site(Limits(body_bytes=100, head_s=60.0, body_s=60.0, head_bytes=2000)) as made:
+        for size, said in ((1000, b"GET /a? "), (3000, b"head_too_large")):
+            head = b"GET /a HTTP/1.1\r\nConnection: close\r\nX: %b\r\n\r\n" % (b"x" * size)
+            assert bodies(await exchange(made.port, head)) == [said]
+
+
 async def test_draining_finishes_what_is_asked_and_closes_what_is_idle() -> None:
     async with site() as made:
         made.gate = asyncio.Event()
