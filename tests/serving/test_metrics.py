@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.serving import observability
 from tests.serving.conftest import Service
 from tests.supervisor.live import supervise
 
 pytestmark = pytest.mark.process
 
+NEVER_COUNTED = {"understudy_children_given_up_total"}
+"""Has no series until a child is given up; and then an alert asks for the number itself, as what
+begins at 1 has no increase."""
 FRANCE = "What is the capital of France?"
 
 
@@ -17,8 +24,22 @@ class Scrape:
     """All samples of one document."""
 
     def __init__(self, text: str) -> None:
+        self._kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
         families = text_string_to_metric_families(text)
         self.samples = [sample for family in families for sample in family.samples]
+
+    def kind_of(self, name: str) -> str | None:
+        """counter, gauge or histogram; None for a name that no sample could have."""
+        kind = self._kinds.get(name)
+        if kind is None and (parts := re.fullmatch(r"(\w+)_(?:bucket|sum|count)", name)):
+            whole = self._kinds.get(parts[1])
+            return whole if whole == "histogram" else None
+        return None if kind == "histogram" else kind
+
+    def labels(self, name: str) -> set[str] | None:
+        """Those that all of its series have; None when it has no series."""
+        found = [set(sample.labels) for sample in self.samples if sample.name == name]
+        return set.intersection(*found) if found else None
 
     def total(self, name: str, **labels: str) -> float:
         """Over all series that have these labels; there is at least one."""
@@ -86,3 +107,66 @@ def test_a_restart_is_counted_with_its_reason(disagg: Service) -> None:
     assert now.total("understudy_child_restarts_total", child="router/0", reason="killed") == 1
     assert now.total("understudy_child_downtime_seconds_count", child="router/0") == 1
     assert now.total("understudy_child_up") == now.total("understudy_child_up", node="supervisor")
+
+
+def test_dashboard_and_rules_ask_only_for_what_a_service_says(disagg: Service) -> None:
+    disagg.ask(FRANCE)
+    disagg.live.kill("preprocessor/0")  # some series are there only when something has fallen
+    disagg.live.until("child_ready", child="preprocessor/0")
+    disagg.ask(FRANCE)
+    now = scrape(disagg)
+
+    asked = observability.questions()
+    assert len(asked) > 40
+    for question in asked:
+        selectors = question.selectors
+        assert selectors or question.recorded or question.expression.startswith("up{"), question
+        for one in selectors:
+            kind = now.kind_of(one.name)
+            assert kind is not None, f"{question.where}: nobody says {one.name}"
+            assert one.over_time == (kind != "gauge") or one.name in NEVER_COUNTED, (
+                f"{question.where}: {one.name} is a {kind}"
+            )
+            labels = now.labels(one.name)
+            if labels is None:
+                assert one.name in NEVER_COUNTED, f"{question.where}: {one.name} has no series"
+                continue
+            missing = (one.labels | question.grouped_by) - labels
+            assert not missing, f"{question.where}: {one.name} has no {missing}"
+
+
+def test_alerts_read_rules_that_are_recorded_and_name_labels_that_they_have() -> None:
+    rules = observability.rules()
+    recorded = {
+        rule["record"]: observability.Question("", rule["expr"])
+        for rule in rules
+        if "record" in rule
+    }
+    alerts = [rule for rule in rules if "alert" in rule]
+    assert len(alerts) > 10
+    for rule in alerts:
+        question = observability.Question(rule["alert"], rule["expr"])
+        assert question.recorded <= recorded.keys(), question
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        groups = [question.grouped_by, *(recorded[name].grouped_by for name in question.recorded)]
+        named = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
+        if any(groups):  # what is not grouped keeps all of its labels
+            assert named <= set().union(*groups), question
+
+
+def test_the_dashboard_is_one_that_grafana_can_lay_out() -> None:
+    dashboard = observability.dashboard()
+    variables = {one["name"] for one in dashboard["templating"]["list"]}
+    panels = dashboard["panels"]
+    cells = [
+        (x, y)
+        for panel in panels
+        for box in [panel["gridPos"]]
+        for x in range(box["x"], box["x"] + box["w"])
+        for y in range(box["y"], box["y"] + box["h"])
+    ]
+    assert len(set(cells)) == len(cells), "panels lie on each other"
+    assert max(x for x, _ in cells) < 24
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels)))
+    assert used == variables | {"__rate_interval"}
