@@ -132,7 +132,7 @@ class Directory:
         return changes
 
     def _put(self, entry: Entry) -> list[Change]:
-        # Between the claim and the write that tells the incarnation an entry has none.
+        # Nobody who claims a name writes such a life; somebody by hand may.
         if entry.incarnation <= 0 or entry.incarnation <= self._ended.get(entry.name, 0):
             return []
         if entry.incarnation < self._left.get(entry.name, 0):

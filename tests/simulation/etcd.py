@@ -95,8 +95,8 @@ class Transactions:
         return _Mod(key)
 
     @staticmethod
-    def put(key: bytes, value: bytes, lease: int) -> Op:
-        return Op(key, value, lease)
+    def put(key: bytes, value: bytes, lease: int | None) -> Op:
+        return Op(key, value, lease or 0)
 
     @staticmethod
     def delete(key: bytes) -> Op:

@@ -92,6 +92,18 @@ MUTATIONS = (
         "for name in ():",
     ),
     Mutation(
+        "incarnations do not outlive etcd's data",
+        "actors/runtime/registry/etcd.py",
+        "incarnation=max(after, self._ticks())",
+        "incarnation=after",
+    ),
+    Mutation(
+        "etcd does not keep the last life of a name",
+        "actors/runtime/registry/etcd.py",
+        "if place.last < entry.incarnation:",
+        "if place.last < 0:",
+    ),
+    Mutation(
         "the directory goes back to older lives",
         "actors/runtime/directory.py",
         "if known.incarnation > entry.incarnation:",

@@ -1,4 +1,5 @@
-"""Looks over the shoulders of sessions and directories, and counts what sometimes happens."""
+"""Looks over the shoulders of sessions, registries, directories and mailboxes: counts what
+sometimes happens, and has a run fail at once where a life is taken for another."""
 
 from __future__ import annotations
 
@@ -6,9 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 from actors.ingress import session as life
 from actors.ingress.session import Session
+from actors.runtime.cell import Answer, Cell
+from actors.runtime.directory import Change, Directory
+from actors.runtime.message import split
+from actors.runtime.registry.base import Entry, Observation
+from actors.runtime.registry.etcd import EtcdRegistry
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -30,6 +37,67 @@ def watched(world: World) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(Session, "step", stepping))
+        stack.enter_context(_lives_only_grow(world))
+        stack.enter_context(_views_only_grow(world))
+        stack.enter_context(_nobody_takes_what_another_was_sent(world))
+        yield
+
+
+@contextmanager
+def _lives_only_grow(world: World) -> Iterator[None]:
+    """Every life of a name has a greater incarnation than all before it, whoever heard of them."""
+    claim = EtcdRegistry.claim
+    last: dict[str, int] = {}
+
+    async def claiming(self: EtcdRegistry, entry: Entry, *, above: int = 0) -> Entry:
+        claimed = await claim(self, entry, above=above)
+        name, before = claimed.name, last.get(claimed.name, 0)
+        if claimed.incarnation <= before:
+            world.wrong(f"the life of {name} after {before} is {claimed.incarnation}")
+        last[name] = claimed.incarnation
+        return claimed
+
+    with patch.object(EtcdRegistry, "claim", claiming):
+        yield
+
+
+@contextmanager
+def _views_only_grow(world: World) -> Iterator[None]:
+    """No node goes back to an older life than one that it has known."""
+    observe = Directory.observe
+    known: WeakKeyDictionary[Directory, dict[str, int]] = WeakKeyDictionary()
+
+    def observing(self: Directory, observation: Observation, now: float) -> list[Change]:
+        changes = observe(self, observation, now)
+        seen = known.setdefault(self, {})
+        for entry in self.all():
+            before = seen.get(entry.name, 0)
+            if entry.incarnation < before:
+                world.wrong(f"{entry.name}#{entry.incarnation} is seen after #{before}")
+            seen[entry.name] = entry.incarnation
+        return changes
+
+    with patch.object(Directory, "observe", observing):
+        yield
+
+
+@contextmanager
+def _nobody_takes_what_another_was_sent(world: World) -> Iterator[None]:
+    """No life handles a message to an earlier or later one of its name."""
+    offer_frame = Cell.offer_frame
+
+    def offering(self: Cell, frame: bytes, answer_to: Answer | None) -> None:
+        waiting = len(self.mailbox)
+        offer_frame(self, frame, answer_to)
+        meant = split(frame).incarnation
+        if meant in {0, self.entry.incarnation}:
+            return
+        world.count("a message to another life was refused")
+        if len(self.mailbox) > waiting:
+            name = f"{self.entry.name}#{self.entry.incarnation}"
+            world.wrong(f"{name} took what was sent to #{meant}")
+
+    with patch.object(Cell, "offer_frame", offering):
         yield
 
 

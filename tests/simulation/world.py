@@ -74,6 +74,10 @@ class World:
         """One of the interesting things that sometimes happen has happened."""
         self.sometimes[what] += 1
 
+    def wrong(self, what: str) -> None:
+        """A promise is broken: the run ends with the current turn."""
+        self.loop.errors.append(what)
+
     @property
     def digest(self) -> str:
         return self._digest.hexdigest()

@@ -4,6 +4,9 @@
 connected, one task renews the lease and one follows the prefix. When either fails, both are
 dropped and the registry connects again: the lease is renewed or granted anew, our entries are
 written again, everything is listed.
+
+`/<namespace>/lives/<role>/<instance>` holds the last incarnation of the name, under no lease: it is
+still there when nobody is, and decides who is whose successor.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aetcd
@@ -24,6 +27,7 @@ from aetcd.rtypes import EventKind
 from aetcd.watcher import Watcher
 
 from actors.runtime import tasks
+from actors.runtime.clock import Clock, LoopClock
 from actors.runtime.errors import UNREADABLE, NameTaken, PlaneUnavailable
 from actors.runtime.pids import is_alive
 from actors.runtime.registry.base import (
@@ -42,6 +46,11 @@ CALL_TIMEOUT_S = 3
 DEFAULT_PORT = 2379
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
+FIRST_DAY_S = 1_767_225_600
+"""2026-01-01 UTC: incarnations are counted from there, which keeps them short."""
+TICKS_PER_S = 10
+"""Of the clock that no incarnation is below. No process is started, claims a name, dies and has a
+successor within one, with a loss of etcd's data in between."""
 _OUTAGE = (aetcd.ClientError, grpc.aio.AioRpcError, OSError, TimeoutError)
 
 log = structlog.get_logger("registry")
@@ -59,13 +68,27 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_s: int = LEASE_TTL_S
 
 
+class _Place(NamedTuple):
+    """What etcd has of a name."""
+
+    compare: tuple[Any, ...]
+    """Conditions of a transaction: that all of it is unchanged."""
+    holder: Entry | None
+    last: int
+    """The last incarnation it knows of; 0 for none."""
+
+
 class EtcdRegistry(Registry):
     """See the module."""
 
-    def __init__(self, settings: EtcdSettings, namespace: str) -> None:
+    def __init__(
+        self, settings: EtcdSettings, namespace: str, *, clock: Clock | None = None
+    ) -> None:
         self._settings = settings
+        self._clock = clock or LoopClock()
         self._where = ", ".join(settings.urls)
         self._prefix = f"/{namespace}/mailboxes/".encode()
+        self._lives = f"/{namespace}/lives/".encode()
         self._client = _Client(settings)
         self._observer: Observer | None = None
         self._lease_id = 0
@@ -88,12 +111,10 @@ class EtcdRegistry(Registry):
 
     async def claim(self, entry: Entry, *, above: int = 0) -> Entry:
         try:
-            incarnation = await self._take_name(entry, above)
-            claimed = msgspec.structs.replace(entry, incarnation=incarnation)
-            self._mine[entry.name] = claimed
-            await self._write(entry.name)
+            claimed = await self._take_name(entry, above)
         except _OUTAGE as error:
             raise PlaneUnavailable("etcd", self._where, _say(error)) from error
+        self._mine[entry.name] = claimed
         return claimed
 
     async def update(self, entry: Entry) -> None:
@@ -204,7 +225,7 @@ class EtcdRegistry(Registry):
             if event.kind != EventKind.DELETE:
                 entry = _decode(event.kv.value)
                 if entry is not None:
-                    self._give_up_if_replaced(entry)
+                    self._give_up_if_replaced(name, entry.incarnation)
                     self._observe(Put(entry))
             elif name in self._mine:
                 # Somebody deleted what still lives: say so again.
@@ -213,52 +234,64 @@ class EtcdRegistry(Registry):
                 self._observe(Deleted(name))
         raise aetcd.ClientError("the watch ended")
 
-    async def _take_name(self, entry: Entry, above: int) -> int:
-        """Put the key unless a live stranger holds it; return the new incarnation."""
-        key, value = self._key(entry.name), msgspec.json.encode(entry)
+    async def _take_name(self, entry: Entry, above: int) -> Entry:
+        """Put the key unless a live stranger holds it; return the entry with its incarnation."""
         while True:
-            found = await self._client.get(key)
-            holder = None if found is None else _decode(found.value)
+            place = await self._look(entry.name)
+            holder = place.holder
             if holder is not None and not _is_dead(holder, above):
                 raise NameTaken(entry.name, f"{holder.node} (pid {holder.pid} on {holder.host})")
-            revision = await self._put_unless_changed(key, found, value)
-            if revision is not None:
-                # Greater than the holder's even where `above` once put that one ahead of etcd.
-                last = 0 if holder is None else holder.incarnation
-                return max(revision, above + 1, last + 1)
+            # Each of the three may know of a life that the others do not. The clock stands for
+            # those that only an etcd knew that has lost its data since.
+            after = 1 + max(above, place.last, 0 if holder is None else holder.incarnation)
+            claimed = msgspec.structs.replace(entry, incarnation=max(after, self._ticks()))
+            if await self._put_unless_changed(place, claimed):
+                return claimed
 
     async def _write(self, name: str) -> None:
-        """Put our entry as it is by then, unless a later life has the name: a node that was stopped
-        for long must not write over its successor."""
-        key = self._key(name)
+        """Put our entry as it is by then, unless a later life has had the name: a node that was
+        stopped for long must not write over its successor, nor come back after it."""
         while name in self._mine:
-            found = await self._client.get(key)
-            holder = None if found is None else _decode(found.value)
-            if holder is not None:
-                self._give_up_if_replaced(holder)
+            place = await self._look(name)
+            if place.holder is not None:
+                self._give_up_if_replaced(name, place.holder.incarnation)
+            self._give_up_if_replaced(name, place.last)
             entry = self._mine.get(name)
-            if entry is None:
-                return
-            value = msgspec.json.encode(entry)
-            if await self._put_unless_changed(key, found, value) is not None:
+            if entry is None or await self._put_unless_changed(place, entry):
                 return
 
-    async def _put_unless_changed(self, key: bytes, found: Any, value: bytes) -> int | None:
-        """Put under our lease; return the revision, or None when somebody was faster."""
-        transactions = self._client.transactions
-        unchanged = transactions.mod(key) == (0 if found is None else found.mod_revision)
-        succeeded, responses = await self._client.transaction(
-            compare=[unchanged],
-            success=[transactions.put(key, value, self._lease_id)],
-            failure=[],
+    async def _look(self, name: str) -> _Place:
+        key, lives = self._key(name), self._lives + name.encode()
+        found, last = await self._client.get(key), await self._client.get(lives)
+        return _Place(
+            compare=tuple(
+                self._client.transactions.mod(one) == (0 if kv is None else kv.mod_revision)
+                for one, kv in ((key, found), (lives, last))
+            ),
+            holder=None if found is None else _decode(found.value),
+            last=0 if last is None else _number(last.value),
         )
-        return int(responses[0].response_put.header.revision) if succeeded else None
 
-    def _give_up_if_replaced(self, holder: Entry) -> None:
-        mine = self._mine.get(holder.name)
-        if mine is not None and holder.incarnation > mine.incarnation:
-            log.warning("registry_name_lost", actor=holder.name, to=holder.incarnation)
-            del self._mine[holder.name]
+    async def _put_unless_changed(self, place: _Place, entry: Entry) -> bool:
+        """Put under our lease; False when somebody was faster."""
+        put = self._client.transactions.put
+        puts = [put(self._key(entry.name), msgspec.json.encode(entry), self._lease_id)]
+        if place.last < entry.incarnation:
+            puts.append(put(self._lives + entry.name.encode(), b"%d" % entry.incarnation, None))
+        succeeded, _ = await self._client.transaction(
+            compare=list(place.compare), success=puts, failure=[]
+        )
+        return bool(succeeded)
+
+    def _ticks(self) -> int:
+        """The time, as the least incarnation that a life may have which begins now."""
+        return int((self._clock.wall() - FIRST_DAY_S) * TICKS_PER_S)
+
+    def _give_up_if_replaced(self, name: str, incarnation: int) -> None:
+        mine = self._mine.get(name)
+        if mine is not None and incarnation > mine.incarnation:
+            log.warning("registry_name_lost", actor=name, to=incarnation)
+            del self._mine[name]
 
     def _key(self, name: str) -> bytes:
         return self._prefix + name.encode()
@@ -345,6 +378,14 @@ def _decode(value: bytes) -> Entry | None:
     except UNREADABLE as error:
         log.warning("registry_entry_unreadable", error=str(error), value=value[:200])
         return None
+
+
+def _number(value: bytes) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        log.warning("registry_life_unreadable", value=value[:200])
+        return 0
 
 
 def _read(path: str | None) -> bytes | None:

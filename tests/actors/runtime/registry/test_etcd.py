@@ -13,11 +13,12 @@ import aetcd
 import msgspec
 import pytest
 
+from actors.runtime.clock import LoopClock
 from actors.runtime.errors import NameTaken, PlaneUnavailable
 from actors.runtime.pids import process_started
 from actors.runtime.registry.base import Deleted, Entry, Listed, Observation, Put, State
-from actors.runtime.registry.etcd import EtcdRegistry, _Client
-from tests.actors.runtime.real import observed, real_stage
+from actors.runtime.registry.etcd import FIRST_DAY_S, EtcdRegistry, _Client
+from tests.actors.runtime.real import RealStage, observed, real_stage
 from tests.actors.runtime.stage import Echo, Note, Watcher
 from tests.plane import Plane, free_port
 
@@ -233,3 +234,41 @@ async def test_claims_of_one_name_at_the_same_time_have_one_winner(plane: Plane)
         assert sum(isinstance(outcome, NameTaken) for outcome in outcomes) == 3
         for registry in registries:
             await registry.close()
+
+
+class Wall(LoopClock):
+    """A host's clock, set by hand."""
+
+    def __init__(self, wall_s: float) -> None:
+        self.wall_s = wall_s
+
+    def wall(self) -> float:
+        return self.wall_s
+
+
+async def _live_and_leave(opened: RealStage, clock: Wall, *, above: int = 0) -> int:
+    """Claim a name and give it up; return the incarnation."""
+    registry = EtcdRegistry(opened.plane.etcd_settings, opened.namespace, clock=clock)
+    async with observed(registry):
+        return (await registry.claim(entry(), above=above)).incarnation
+
+
+async def test_lives_go_on_counting_after_etcd_lost_all_it_knew_of_them(plane: Plane) -> None:
+    async with real_stage(plane) as opened, etcd_client(plane) as client:
+        clock = Wall(FIRST_DAY_S + 1000.0)
+        first = [await _live_and_leave(opened, clock) for _ in range(5)]
+        await client.delete_prefix(f"/{opened.namespace}/".encode())
+        clock.wall_s += 1.0
+
+        assert await _live_and_leave(opened, clock) > max(first)
+        assert first == list(range(first[0], first[0] + 5))
+
+
+async def test_lives_go_on_counting_when_the_clock_goes_back(plane: Plane) -> None:
+    async with real_stage(plane) as opened:
+        here, elsewhere = Wall(FIRST_DAY_S + 1000.0), Wall(FIRST_DAY_S + 10.0)
+        lives = [await _live_and_leave(opened, clock) for clock in (here, elsewhere)]
+        here.wall_s -= 3600.0
+        lives.append(await _live_and_leave(opened, here))
+
+        assert lives == sorted(set(lives))
