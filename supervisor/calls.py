@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.messages.names import Kind
 from supervisor.change.items import Item
 
 HISTORY_LIMIT = 500
@@ -71,6 +72,28 @@ class Apply(Call, frozen=True):
     dry_run: bool = False
 
 
+class ListModels(Call, frozen=True):
+    """Answered by `ModelNames`, or `Denied`."""
+
+
+class AddModel(Call, frozen=True):
+    """Let clients say `name` for the model `target`, in requests of one kind. Answered by
+    `Accepted` when it is written down, or `Denied`; ingresses learn of it within milliseconds."""
+
+    kind: Kind
+    name: str
+    target: str
+    replace: bool = False
+    """Whatever it stands for now."""
+
+
+class RemoveModel(Call, frozen=True):
+    """Take `AddModel` back. Answered by `Accepted`, or `Denied`."""
+
+    kind: Kind
+    name: str
+
+
 class Events(Call, frozen=True):
     """Tell what happens (`supervisor.events`). First an `Accepted`."""
 
@@ -80,7 +103,8 @@ class Events(Call, frozen=True):
     """Go on with what happens from now on."""
 
 
-AnyCall = GetStatus | GetMetrics | Down | Restart | DrainChild | Scale | Apply | Events
+ModelsCall = ListModels | AddModel | RemoveModel
+AnyCall = GetStatus | GetMetrics | Down | Restart | DrainChild | Scale | Apply | ModelsCall | Events
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True, tag_field="answer", kw_only=True):
@@ -188,4 +212,24 @@ class MetricsText(Answer, frozen=True):
     text: str
 
 
-AnyAnswer = Accepted | Denied | Proposal | Status | MetricsText
+class ModelName(msgspec.Struct, frozen=True, kw_only=True):
+    """One name that clients may ask for."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    """The requests that may say it."""
+    target: str | None = None
+    """Of an alias, the model it stands for; None where workers declare the name themselves."""
+    workers: tuple[str, ...] = ()
+    """Who declares it."""
+    served: bool
+    """Whether there are workers of it, ready or not."""
+
+
+class ModelNames(Answer, frozen=True):
+    """Every name, by name and kind."""
+
+    names: tuple[ModelName, ...]
+
+
+AnyAnswer = Accepted | Denied | Proposal | Status | MetricsText | ModelNames

@@ -16,6 +16,7 @@ from actors.runtime.link import LINE_LIMIT, DrainOrder, Hello, Link, decode
 from supervisor.calls import (
     HISTORY_LIMIT,
     Accepted,
+    AddModel,
     Answer,
     AnyCall,
     Apply,
@@ -25,12 +26,15 @@ from supervisor.calls import (
     Events,
     GetMetrics,
     GetStatus,
+    ListModels,
     MetricsText,
+    RemoveModel,
     Restart,
     Scale,
 )
 from supervisor.child import Child
 from supervisor.events import Event
+from supervisor.naming import Naming
 
 EVENTS_LIMIT = 1000
 """Events that may wait for a slow reader; one more and it is disconnected."""
@@ -65,6 +69,9 @@ class Owner(Protocol):
     async def scale(self, name: str, replicas: int) -> Answer: ...
 
     async def apply(self, call: Apply) -> Answer: ...
+
+    @property
+    def naming(self) -> Naming: ...
 
 
 class Subscription:
@@ -204,6 +211,8 @@ class Control:
                 await _say(writer, await self._owner.scale(name, replicas))
             case Apply():
                 await _say(writer, await self._owner.apply(call))
+            case ListModels() | AddModel() | RemoveModel():
+                await _say(writer, await self._owner.naming.answer(call))
             case Events(recent=recent, follow=follow):
                 await self._tell_events(writer, recent, follow=follow)
 

@@ -4,7 +4,8 @@ Every event goes through `_feed`, one at a time and without an await, so the tre
 order in which they happened and no decision is taken on a state that is about to change.
 
 Its parts: `children` (the processes), `orders` (commands and their replies), `change` (other
-topologies), `control` (the socket), `teller` (the listeners), `record` (the run state).
+topologies), `naming` (of models), `control` (the socket), `teller` (the listeners), `record` (the
+run state).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from actors.runtime.link import Hello
+from actors.runtime.registry.etcd import EtcdRegistry
 from supervisor import adoption, events, tree, usage
 from supervisor.calls import Answer, Apply, Denied, Status
 from supervisor.change.executor import Changes
@@ -32,6 +34,7 @@ from supervisor.ids import is_understudy
 from supervisor.launchers.zygote import become_subreaper
 from supervisor.layout import Layout
 from supervisor.measuring import Gathered, document
+from supervisor.naming import CONNECT_TIMEOUT_S, Naming
 from supervisor.orders import Orders, answer_of, full_name, replicas
 from supervisor.plan import ROOT, Plan
 from supervisor.plane import NATS
@@ -91,6 +94,9 @@ class Supervisor:
         self._strays = Strays(self._children.known_pids)
         self._orders = Orders(self._feed)
         self._changes = Changes(self, planner, self._tell)
+        settings = msgspec.structs.replace(plan.etcd, connect_timeout_s=CONNECT_TIMEOUT_S)
+        self.naming = Naming(partial(EtcdRegistry, settings, plan.namespace))
+        """The names that clients may call models by."""
 
     async def run(self) -> events.Stopped:
         """Start everything; return when all has ended, by order or because the tree gave up.

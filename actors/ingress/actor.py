@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from actors.messages.explain import Explained
 from actors.messages.frame import Chunk, Frame
 from actors.messages.hints import Hints
 from actors.messages.key import RequestKey
+from actors.messages.names import Kind, Names, WrongKind
 from actors.messages.sampling import Sampling
 from actors.messages.submit import Prompt, Submit
 from actors.messages.work import Cancel, Resend
@@ -45,6 +47,9 @@ from actors.text.tokenizer import TOKEN_ID, Tokenizer
 
 LATE_REQUEST_S = 0.2
 """How long a connection that was opened before a drain may take to send its request."""
+PATHS: Mapping[Kind, str] = MappingProxyType(
+    {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
+)
 MIN_BUDGET_S = 0.001
 """Passed on when nothing is left, as 0 would mean that there is no limit."""
 
@@ -63,6 +68,7 @@ class Ingress(Actor):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.fleet = Fleet()
+        self._names = Names({})
         self.tokenizers = TokenizerStore()
         self._choices: dict[int, Choice] = {}
         self._exchanges: set[Exchange] = set()
@@ -119,6 +125,22 @@ class Ingress(Actor):
         return {"open": len(self._exchanges), "requests": self._finished, **self._counted}
 
     # -- requests, called by the HTTP server ---------------------------------------------------
+
+    @property
+    def names(self) -> Names:
+        """The aliases there are now."""
+        records = self.node.records
+        if self._names.records is not records:
+            self._names = Names(records)
+        return self._names
+
+    def model_named(self, name: str, kind: Kind | None = None) -> str:
+        """The model that a client's name for it stands for; `kind`: of the request, where it
+        matters. Raises ApiError when the name is for requests of another kind."""
+        try:
+            return self.names.resolve(kind, name, self.fleet.models())
+        except WrongKind as error:
+            raise errors.model_of_other_kind(name, PATHS[error.kind]) from None
 
     async def tokenizer_of(self, model: str) -> Tokenizer:
         """The model's tokenizer. Raises ApiError when the model is unknown or not being served."""
@@ -211,7 +233,7 @@ class Ingress(Actor):
             self._idle.set()
 
     async def explain(
-        self, head: Head, prompt: Prompt, sampling: Sampling, hints: Hints
+        self, head: Head, model: str, work: tuple[Prompt, Sampling], hints: Hints
     ) -> Explained:
         """What the router would do with a request. Raises ApiError."""
         self._next_number += 1
@@ -219,7 +241,7 @@ class Ingress(Actor):
         hints = msgspec.structs.replace(hints, explain=True)
         answered: asyncio.Future[Explained] = asyncio.get_running_loop().create_future()
         self._explaining[key.number] = answered
-        submit = Submit(key, head.id, head.model, prompt, sampling, b"", hints)
+        submit = Submit(key, head.id, model, *work, b"", hints)
         timeout_s = self.options.replay.assign_timeout_s
         try:
             self.tell(self.options.preprocessor, submit)

@@ -30,10 +30,11 @@ from actors.ingress.reading import reading_of
 from actors.ingress.server import Certificate, Limits, Listener, Request, Response, Trouble
 from actors.ingress.server.routes import Route, Routes
 from actors.ingress.sharing import is_ours, is_taken
-from actors.ingress.sinks import BodySink, Head, Kind, StreamSink
+from actors.ingress.sinks import BodySink, Head, StreamSink
 from actors.ingress.tokenizing import detokenize, read_detokenize, read_tokenize, tokenize
 from actors.ingress.web import HEADERS, chat_page
 from actors.ingress.wishes import Wishes, explaining_headers, read_wishes
+from actors.messages.names import Kind
 from actors.messages.sampling import Sampling
 from actors.messages.submit import ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from actors.runtime.errors import ActorError
@@ -230,7 +231,8 @@ class HttpServer:
         ingress = self._ingress
         self._gate.check_model(request, asked.model)
         ingress.check_room()
-        tokenizer = await _tokenizer(ingress, asked.model)
+        model = ingress.model_named(asked.model, kind)
+        tokenizer = await _tokenizer(ingress, model, asked.model)
         head = Head(
             kind,
             _new_id("chatcmpl" if kind == "chat" else "cmpl"),
@@ -241,13 +243,13 @@ class HttpServer:
         work, prompts = self._work(asked)
         wishes = read_wishes(request.headers, asked.user, self._options.tenant_header)
         if wishes.only_explain and self._options.explain:
-            explained = await ingress.explain(head, *work[0], wishes.hints)
+            explained = await ingress.explain(head, model, work[0], wishes.hints)
             return Response(msgspec.json.encode(explained))
         if asked.stream:
-            await self._stream(request, asked, head, tokenizer, work, prompts, wishes)
+            await self._stream(request, asked, head, model, tokenizer, work, prompts, wishes)
             return None
         sink = BodySink(head, len(work), tokenizer.token_bytes)
-        exchange = Exchange(asked.model, head.id, sink, wishes)
+        exchange = Exchange(model, head.id, sink, wishes)
         self._gate.charge(request, exchange)
         _echo(exchange, asked, tokenizer, work)
         self._open(exchange, asked, tokenizer, work)
@@ -265,6 +267,7 @@ class HttpServer:
         request: Request,
         asked: GenerationRequest,
         head: Head,
+        model: str,
         tokenizer: Tokenizer,
         work: list[tuple[Prompt, Sampling]],
         prompts: int,
@@ -277,7 +280,7 @@ class HttpServer:
             self._options.max_unsent_bytes,
             overflow=lambda: _cut(request, head.id, self._ingress),
         )
-        exchange = Exchange(asked.model, head.id, sink, wishes)
+        exchange = Exchange(model, head.id, sink, wishes)
         self._gate.charge(request, exchange)
         _echo(exchange, asked, tokenizer, work)
         self._open(exchange, asked, tokenizer, work)
@@ -333,20 +336,22 @@ class HttpServer:
         tokenizer: Tokenizer,
         work: list[tuple[Prompt, Sampling]],
     ) -> None:
-        card = self._ingress.fleet.models()[asked.model]
+        card = self._ingress.fleet.models()[exchange.model]
         self._ingress.open(exchange, tokenizer, work, reading_of(asked, card))
 
     # -- the rest ------------------------------------------------------------------------------
 
     async def _tokenize(self, request: Request) -> Response:
         asked = read_tokenize(request.body)
-        tokenizer = await _tokenizer(self._ingress, asked.model)
-        card = self._ingress.fleet.models()[asked.model]
+        model = self._ingress.model_named(asked.model)
+        tokenizer = await _tokenizer(self._ingress, model, asked.model)
+        card = self._ingress.fleet.models()[model]
         return Response(await asyncio.to_thread(tokenize, asked, tokenizer, card))
 
     async def _detokenize(self, request: Request) -> Response:
         asked = read_detokenize(request.body)
-        tokenizer = await _tokenizer(self._ingress, asked.model)
+        model = self._ingress.model_named(asked.model)
+        tokenizer = await _tokenizer(self._ingress, model, asked.model)
         return Response(await asyncio.to_thread(detokenize, asked, tokenizer))
 
     async def _models(self, _request: Request) -> Response:
@@ -360,8 +365,15 @@ class HttpServer:
         raise errors.unknown_model(wanted)
 
     def _model_objects(self) -> list[Model]:
+        """Of all names, those of either kind."""
         models = self._ingress.fleet.models()
-        return [Model(name, int(card.started_at)) for name, card in sorted(models.items())]
+        named = {
+            name: Model(name, int(alias.added_at), root=alias.target)
+            for name, _, alias in self._ingress.names.all()
+            if alias.target in models
+        }
+        named |= {name: Model(name, int(card.started_at)) for name, card in models.items()}
+        return [named[name] for name in sorted(named)]
 
     async def _chat_page(self, _request: Request) -> Response:
         return Response(chat_page(), headers=HEADERS)
@@ -381,10 +393,11 @@ class HttpServer:
         return self._healthy(models, {})
 
     async def _ready(self, request: Request) -> Response:
-        wanted = request.query.get("model")
+        named = request.query.get("model")
+        wanted = None if named is None else self._ingress.model_named(named)
         names = self._model_names()
         if wanted is not None and wanted not in names:
-            raise errors.unknown_model(wanted)
+            raise errors.unknown_model(named or wanted)
         asked = names if wanted is None else [wanted]
         readiness = self._ingress.readiness
         verdicts = await asyncio.gather(*(readiness.of(name) for name in asked))
@@ -416,7 +429,10 @@ async def _not_served(request: Request) -> Response:
     raise errors.path_not_served(request.path)
 
 
-async def _tokenizer(ingress: Ingress, model: str) -> Tokenizer:
+async def _tokenizer(ingress: Ingress, model: str, named: str) -> Tokenizer:
+    """`named`: what the client calls it."""
+    if model != named and model not in ingress.fleet.models():
+        raise errors.unavailable(f"No worker of '{named}' is ready.", 1.0)
     try:
         return await ingress.tokenizer_of(model)
     except TokenizerNotFound as error:

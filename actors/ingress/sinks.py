@@ -10,7 +10,6 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import msgspec
 
@@ -32,10 +31,10 @@ from actors.ingress.openai.responses import (
     Usage,
 )
 from actors.ingress.openai.stream import DONE, ChatStream, CompletionStream, error_event
+from actors.messages.names import Kind
 from actors.messages.sampling import Logprobs
 from actors.text.answers.parts import CallArguments, CallBegin, Content, Part, Reasoning
 
-Kind = Literal["chat", "completion"]
 CountUsage = Callable[[], Usage]
 
 

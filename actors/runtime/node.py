@@ -34,7 +34,14 @@ from actors.runtime.message import Fault, Message, Ok, decode_answer, encode, sp
 from actors.runtime.metrics.registry import Metrics
 from actors.runtime.metrics.vitals import Vitals
 from actors.runtime.pids import process_started
-from actors.runtime.registry.base import EMPTY_META, Entry, Observation, Registry, State
+from actors.runtime.registry.base import (
+    EMPTY_META,
+    Entry,
+    Observation,
+    Records,
+    Registry,
+    State,
+)
 from actors.runtime.transport.base import Bounce, Subscription, Transport
 
 T = TypeVar("T")
@@ -86,6 +93,8 @@ class Node:
         self.clock: Clock = clock or LoopClock()
         self.base_dir = base_dir or Path.cwd()
         self.directory = Directory()
+        self.records: Records = {}
+        """What operators have written down; another mapping after every change."""
         self.metrics = Metrics()
         self.vitals = Vitals(self)
         self.log = structlog.get_logger("actor").bind(node=name)
@@ -118,6 +127,7 @@ class Node:
         await self.transport.start()
         subject = departures(self.namespace)
         self._subscriptions.append(await self.transport.subscribe(subject, self._on_departed))
+        self.registry.on_records = self._on_records
         await self.registry.start(self._observe)
 
     async def host(self, item: Hosted) -> Actor:
@@ -414,6 +424,9 @@ class Node:
     async def _announce(self, cell: Cell, state: State) -> None:
         cell.entry = msgspec.structs.replace(cell.entry, state=state, meta=_meta(cell.actor))
         await self.registry.update(cell.entry)
+
+    def _on_records(self, records: Records) -> None:
+        self.records = records
 
     def _observe(self, observation: Observation) -> None:
         now = self.clock.now()

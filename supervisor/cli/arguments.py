@@ -91,6 +91,14 @@ examples:
   supervise keys create alice --requests-per-minute 60 --concurrency 4
   supervise keys list --keys /etc/understudy/keys.json
   supervise keys revoke alice""",
+    "models": """\
+examples:
+  supervise models list
+  supervise models add chat gpt-4o-mini understudy/capitals
+  supervise models add completion gpt-4o-mini understudy/capitals
+  supervise models add chat newest understudy/next --replace
+  supervise models remove chat gpt-4o-mini
+  supervise models list --json | jq -r '.[] | select(.target != null).name'""",
     "top": """\
 examples:
   supervise top
@@ -145,7 +153,7 @@ class Options(argparse.Namespace):
     web: int | None = None
     """The port of the page; 0 any that is free, None no page."""
     action: str | None = None
-    """Of `route` and `keys`."""
+    """Of `route`, `keys` and `models`."""
     prompt: str | None = None
     prompt_file: Path | None = None
     model: str | None = None
@@ -160,6 +168,9 @@ class Options(argparse.Namespace):
     tokens_per_day: int | None = None
     concurrency: int | None = None
     models: str = ""
+    model_kind: str | None = None
+    target: str | None = None
+    replace: bool = False
     kind: str = "namespaces"
 
 
@@ -273,6 +284,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_json(logs)
     metrics = add("metrics", "print what every process counts, in Prometheus's text format")
     _add_target(metrics)
+    _add_models(add("models", "list, add and remove the names that clients call models by"))
     _add_keys(add("keys", "make, list and revoke the API keys that an ingress asks for"))
     events = add("events", "print what has happened lately, or goes on happening")
     events.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
@@ -331,6 +343,25 @@ def _add_keys(keys: argparse.ArgumentParser) -> None:
     ):
         keys.add_argument(f"--{name}", type=_positive, metavar="N", help=f"at most N {what}")
     keys.add_argument("--models", metavar="A,B", default="", help="only these models")
+
+
+def _add_models(models: argparse.ArgumentParser) -> None:
+    models.add_argument(
+        "action", choices=("list", "add", "remove"), metavar="ACTION", help="list, add or remove"
+    )
+    models.add_argument(
+        "model_kind",
+        choices=("chat", "completion"),
+        metavar="KIND",
+        nargs="?",
+        help="chat or completion: the requests that may say the name",
+    )
+    models.add_argument("name", metavar="NAME", nargs="?", help="what clients say")
+    models.add_argument("target", metavar="TARGET", nargs="?", help="the model it stands for")
+    models.add_argument(
+        "--replace", action="store_true", help="add a name that there is, for another model"
+    )
+    _add_json(models)
 
 
 def _positive(text: str) -> int:

@@ -33,6 +33,7 @@ _ROOMS = MappingProxyType(
         "events": "ask",
         "metrics": "ask",
         "keys": "keys",
+        "models": "models",
         "logs": "logs",
         "top": "top",
         "completion": "completion",

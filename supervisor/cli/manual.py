@@ -102,6 +102,28 @@ running ingress notices a change within a second; nothing is restarted.""",
             ),
             (),
         ),
+        "models": Manual(
+            """\
+List the names that clients may call models by, add one, or remove one that was added, while
+serving. A worker's own name (option `model`) appears by itself and is for both kinds of request; an
+added name is an alias of such a model, for one kind: chat for POST /v1/chat/completions, completion
+for POST /v1/completions. A request of the other kind gets a 404 that says where the name is served.
+
+Names that were added are kept in etcd. They hold for every ingress of the namespace, on all hosts,
+within milliseconds, and outlive restarts of every role and of the supervisor. What is in progress
+when a name is removed goes on to its end. Answers bear the name that was asked for; metrics and
+`supervise status` count under the model's own.
+
+With --json list prints an array of objects with `name`, `kinds`, `target` (null for a worker's own
+name), `workers` and `served`; add and remove print what they did as one.""",
+            (
+                _DONE,
+                (1, "there is such a name already, or none, or no such model; it says which"),
+                _USAGE,
+                _NOT_RUNNING,
+            ),
+            (_STATE_DIR,),
+        ),
         "metrics": Manual(
             f"""\
 Print what every process counts, in the text format that Prometheus scrapes: requests and tokens,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import aetcd
 from aetcd.rtypes import EventKind
 
-from actors.runtime.registry.etcd import CALL_TIMEOUT_S
+from actors.runtime.registry.etcd_client import CALL_TIMEOUT_S
 from tests.simulation.loop import CURRENT, Proc, SimLoop
 
 LATENCY_S = (0.0002, 0.003)

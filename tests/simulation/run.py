@@ -281,7 +281,7 @@ def _inside(world: World) -> Iterator[None]:
     replaced: list[tuple[str, Any]] = [
         ("actors.runtime.process.NatsTransport", lambda *_: SimTransport(world.nats)),
         ("actors.runtime.process.Link", SimpleNamespace(connect=SimLink.connector(world))),
-        ("actors.runtime.registry.etcd._Client", lambda _: SimEtcdClient(world.etcd)),
+        ("actors.runtime.registry.etcd.EtcdClient", lambda _: SimEtcdClient(world.etcd)),
         ("actors.runtime.registry.etcd.is_alive", world.pid_lives),
         ("actors.runtime.process.process_started", lambda pid: pid),
         ("actors.runtime.node.process_started", lambda pid: pid),

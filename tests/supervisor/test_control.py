@@ -9,16 +9,20 @@ from pathlib import Path
 import msgspec
 
 from actors.runtime.link import DrainOrder, Hello, decode
+from actors.runtime.registry.local import LocalRegistry, LocalStore
 from supervisor.calls import HISTORY_LIMIT, Accepted, Answer, Apply, Denied
 from supervisor.child import Child
 from supervisor.control import EVENTS_LIMIT, Control, Subscription
 from supervisor.events import ChildReady, Stopping
+from supervisor.naming import Naming
 
 DEADLINE_S = 10.0
 
 
 class Owner:
     """Knows no child, and notes what it is told to do."""
+
+    naming = Naming(lambda: LocalRegistry(LocalStore()))
 
     def __init__(self) -> None:
         self.stopped: list[tuple[bool, bool]] = []

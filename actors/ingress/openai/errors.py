@@ -6,7 +6,7 @@ the whole family.
     invalid_json, bad_field, unsupported, context_too_long,
     malformed_request                                        400
     unauthorized                                             401
-    not_found, unknown_model, path_not_served                                 404
+    not_found, unknown_model, model_of_other_kind, path_not_served            404
     method_not_allowed                                       405
     timeout_before_start                                     408
     body_too_large                                           413
@@ -152,6 +152,17 @@ def unknown_model(model: str) -> ApiError:
     return ApiError(
         404,
         f"The model '{model}' does not exist.",
+        type=INVALID_REQUEST,
+        param="model",
+        code="model_not_found",
+    )
+
+
+def model_of_other_kind(model: str, path: str) -> ApiError:
+    """`path`: where the model is served."""
+    return ApiError(
+        404,
+        f"The model '{model}' is not served here, but at {path}.",
         type=INVALID_REQUEST,
         param="model",
         code="model_not_found",

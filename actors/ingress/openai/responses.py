@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from actors.ingress.openai.logprobs import ChatLogprobs, CompletionLogprobs
 
@@ -118,12 +119,14 @@ class _Completion(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """What GET /v1/models says of one model; `created` in Unix seconds."""
+    """What GET /v1/models says of one model; `created` in Unix seconds. `root`: of an alias, the
+    model it stands for."""
 
     id: str
     created: int
     owned_by: str = "understudy"
     object: Literal["model"] = "model"
+    root: str | UnsetType = UNSET
 
 
 class _ModelList(msgspec.Struct, frozen=True):

@@ -1,10 +1,14 @@
-"""The registry: who is there. One entry a mailbox, bound to the life of the node that wrote it."""
+"""The registry: who is there, and what operators have written down.
+
+One entry a mailbox, bound to the life of the node that wrote it. One record a thing written down,
+bound to nobody's life: it stays until it is erased.
+"""
 
 from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -67,6 +71,9 @@ class Listed(msgspec.Struct, frozen=True):
 Observation = Put | Deleted | Listed
 Observer = Callable[[Observation], None]
 Health = Literal["connected", "lost"]
+Records = Mapping[str, bytes]
+"""Every record, by its key: some words with `/` between them, what follows the first is the
+writer's business. Those who read them know what is in them; the registry does not."""
 
 
 class Registry(ABC):
@@ -75,6 +82,9 @@ class Registry(ABC):
     Outages are the registry's business: it goes on trying, writes its entries again when it gets
     through, and lists afresh. Callers keep the last view meanwhile.
     """
+
+    on_records: Callable[[Records], None] | None = None
+    """Called with all records before the first `Listed`, and again whenever one has changed."""
 
     @abstractmethod
     async def start(self, observer: Observer) -> None:
@@ -100,6 +110,18 @@ class Registry(ABC):
     @abstractmethod
     async def withdraw(self, entry: Entry) -> None:
         """Delete an entry claimed earlier. Best effort: the lease deletes it otherwise."""
+
+    @abstractmethod
+    async def record(self, key: str, value: bytes, *, replace: bool = False) -> bool:
+        """Write a record that outlives every node; every registry of the namespace is told.
+
+        False, and nothing is written, when there is one under this key already and `replace` does
+        not say otherwise. Raises PlaneUnavailable.
+        """
+
+    @abstractmethod
+    async def erase(self, key: str) -> bool:
+        """Delete a record; False when there is none. Raises PlaneUnavailable."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -1,9 +1,9 @@
 """The registry in etcd v3.
 
-`/<namespace>/mailboxes/<role>/<instance>` holds an entry as JSON, under one lease a node. While
-connected, one task renews the lease and one follows the prefix. When either fails, both are
-dropped and the registry connects again: the lease is renewed or granted anew, our entries are
-written again, everything is listed.
+`/<namespace>/mailboxes/<role>/<instance>` holds an entry as JSON, under one lease a node;
+`/<namespace>/records/<key>` holds a record, under none. While connected, one task renews the lease
+and one follows both prefixes. When either task fails, both are dropped and the registry connects
+again: the lease is renewed or granted anew, our entries are written again, everything is listed.
 
 `/<namespace>/lives/<role>/<instance>` holds the last incarnation of the name, under no lease: it is
 still there when nobody is, and decides who is whose successor.
@@ -14,17 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import aetcd
-import aetcd.rpc as etcd_rpc
 import grpc
 import msgspec
 import structlog
 from aetcd.rtypes import EventKind
-from aetcd.watcher import Watcher
 
 from actors.runtime import tasks
 from actors.runtime.clock import Clock, LoopClock
@@ -39,11 +35,10 @@ from actors.runtime.registry.base import (
     Put,
     Registry,
 )
+from actors.runtime.registry.etcd_client import CALL_TIMEOUT_S, EtcdClient
 from actors.runtime.transport.nats import TlsFiles
 
 LEASE_TTL_S = 10
-CALL_TIMEOUT_S = 3
-DEFAULT_PORT = 2379
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
 FIRST_DAY_S = 1_767_225_600
@@ -87,12 +82,15 @@ class EtcdRegistry(Registry):
         self._settings = settings
         self._clock = clock or LoopClock()
         self._where = ", ".join(settings.urls)
-        self._prefix = f"/{namespace}/mailboxes/".encode()
-        self._lives = f"/{namespace}/lives/".encode()
-        self._client = _Client(settings)
+        self._root = f"/{namespace}/".encode()
+        self._prefix = self._root + b"mailboxes/"
+        self._recorded = self._root + b"records/"
+        self._lives = self._root + b"lives/"
+        self._client = EtcdClient(settings)
         self._observer: Observer | None = None
         self._lease_id = 0
         self._mine: dict[str, Entry] = {}
+        self._records: dict[str, bytes] = {}
         self._revision = 0
         self._health: Health = "lost"
         self._trouble = "no answer"
@@ -143,6 +141,24 @@ class EtcdRegistry(Registry):
                     success=[transactions.delete(key)],
                     failure=[],
                 )
+
+    async def record(self, key: str, value: bytes, *, replace: bool = False) -> bool:
+        where, transactions = self._recorded + key.encode(), self._client.transactions
+        try:
+            succeeded, _ = await self._client.transaction(
+                compare=[] if replace else [transactions.mod(where) == 0],
+                success=[transactions.put(where, value, None)],
+                failure=[],
+            )
+        except _OUTAGE as error:
+            raise PlaneUnavailable("etcd", self._where, _say(error)) from error
+        return bool(succeeded)
+
+    async def erase(self, key: str) -> bool:
+        try:
+            return await self._client.delete(self._recorded + key.encode()) is not None
+        except _OUTAGE as error:
+            raise PlaneUnavailable("etcd", self._where, _say(error)) from error
 
     async def close(self) -> None:
         if self._run is not None:
@@ -200,10 +216,16 @@ class EtcdRegistry(Registry):
             self._lease_id = lease.id
         for name in list(self._mine):
             await self._write(name)
-        found = await self._client.get_prefix(self._prefix)
+        found = await self._client.get_prefix(self._root)
         self._revision = found.header.revision
         self._health = "connected"
-        entries = (_decode(kv.value) for kv in found.kvs)
+        self._records = {
+            kv.key.removeprefix(self._recorded).decode(): kv.value
+            for kv in found.kvs
+            if kv.key.startswith(self._recorded)
+        }
+        self._tell_records()
+        entries = (_decode(kv.value) for kv in found.kvs if kv.key.startswith(self._prefix))
         self._observe(Listed(tuple(entry for entry in entries if entry is not None)))
 
     async def _renew_lease(self) -> None:
@@ -219,20 +241,37 @@ class EtcdRegistry(Registry):
 
     async def _follow(self) -> None:
         """Report every change after the last list."""
-        watch = await self._client.watch_prefix(self._prefix, start_revision=self._revision + 1)
+        watch = await self._client.watch_prefix(self._root, start_revision=self._revision + 1)
         async for event in watch:
-            name = event.kv.key.removeprefix(self._prefix).decode()
-            if event.kind != EventKind.DELETE:
-                entry = _decode(event.kv.value)
-                if entry is not None:
-                    self._give_up_if_replaced(name, entry.incarnation)
-                    self._observe(Put(entry))
-            elif name in self._mine:
-                # Somebody deleted what still lives: say so again.
-                await self._write(name)
-            else:
-                self._observe(Deleted(name))
+            value = None if event.kind == EventKind.DELETE else event.kv.value
+            if event.kv.key.startswith(self._prefix):
+                await self._follow_entry(event.kv.key.removeprefix(self._prefix).decode(), value)
+            elif event.kv.key.startswith(self._recorded):
+                self._follow_record(event.kv.key.removeprefix(self._recorded).decode(), value)
         raise aetcd.ClientError("the watch ended")
+
+    async def _follow_entry(self, name: str, value: bytes | None) -> None:
+        if value is not None:
+            entry = _decode(value)
+            if entry is not None:
+                self._give_up_if_replaced(name, entry.incarnation)
+                self._observe(Put(entry))
+        elif name in self._mine:
+            # Somebody deleted what still lives: say so again.
+            await self._write(name)
+        else:
+            self._observe(Deleted(name))
+
+    def _follow_record(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self._records.pop(key, None)
+        else:
+            self._records[key] = value
+        self._tell_records()
+
+    def _tell_records(self) -> None:
+        if self.on_records is not None:
+            self.on_records(dict(self._records))
 
     async def _take_name(self, entry: Entry, above: int) -> Entry:
         """Put the key unless a live stranger holds it; return the entry with its incarnation."""
@@ -301,69 +340,6 @@ class EtcdRegistry(Registry):
         self._observer(observation)
 
 
-class _Client(aetcd.Client):  # type: ignore[misc]  # aetcd is untyped
-    """aetcd's client with what it leaves out: TLS, several endpoints, prompt reconnection.
-
-    One endpoint is used at a time. A gRPC channel over all of them would check every member's
-    certificate against one name.
-    """
-
-    def __init__(self, settings: EtcdSettings) -> None:
-        super().__init__(
-            username=settings.user,
-            password=settings.password,
-            timeout=CALL_TIMEOUT_S,
-            options={
-                "grpc.initial_reconnect_backoff_ms": 100,
-                "grpc.min_reconnect_backoff_ms": 100,
-                "grpc.max_reconnect_backoff_ms": 1000,
-                "grpc.keepalive_time_ms": 10_000,
-                "grpc.keepalive_timeout_ms": 3000,
-            },
-        )
-        self._settings = settings
-        self._turn = 0
-
-    async def start_over(self) -> None:
-        """Connect anew at the next call: to the next member, if there is one, and with a new
-        token, as the old one may have run out."""
-        await self.close()
-        self._turn += 1
-
-    async def connect(self) -> None:
-        if self._connected.is_set():
-            return
-        # aetcd takes one host and port and opens a plain channel; the channel is made here
-        # instead, and aetcd's stubs on it.
-        url = self._settings.urls[self._turn % len(self._settings.urls)]
-        parts = urlsplit(url if "//" in url else f"http://{url}")
-        target = f"{parts.hostname}:{parts.port or DEFAULT_PORT}"
-        options = list(self._options.items())
-        if parts.scheme != "https":
-            await self._use(grpc.aio.insecure_channel(target, options))
-            return
-        tls = self._settings.tls or TlsFiles()
-        if tls.hostname is not None:
-            options.append(("grpc.ssl_target_name_override", tls.hostname))
-        credentials = grpc.ssl_channel_credentials(_read(tls.ca), _read(tls.key), _read(tls.cert))
-        await self._use(grpc.aio.secure_channel(target, credentials, options))
-
-    async def _use(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        if self._username is not None:
-            self.auth_stub = etcd_rpc.AuthStub(channel)
-            request = etcd_rpc.AuthenticateRequest(name=self._username, password=self._password)
-            answer = await self.auth_stub.Authenticate(request, timeout=self._timeout)
-            self.metadata = (("token", answer.token),)
-        self.kvstub = etcd_rpc.KVStub(channel)
-        self.leasestub = etcd_rpc.LeaseStub(channel)
-        self.maintenancestub = etcd_rpc.MaintenanceStub(channel)
-        self._watcher = Watcher(
-            etcd_rpc.WatchStub(channel), timeout=self._timeout, metadata=self.metadata
-        )
-        self._connected.set()
-
-
 def _is_dead(holder: Entry, above: int) -> bool:
     # A claim that is not finished has no incarnation yet; it is no life that could be over.
     if 0 < holder.incarnation <= above:
@@ -386,10 +362,6 @@ def _number(value: bytes) -> int:
     except ValueError:
         log.warning("registry_life_unreadable", value=value[:200])
         return 0
-
-
-def _read(path: str | None) -> bytes | None:
-    return None if path is None else Path(path).read_bytes()
 
 
 def _say(error: BaseException) -> str:

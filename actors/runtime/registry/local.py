@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from actors.runtime.errors import NameTaken
@@ -12,6 +14,7 @@ from actors.runtime.registry.base import (
     Listed,
     Observer,
     Put,
+    Records,
     Registry,
 )
 
@@ -22,7 +25,19 @@ class LocalStore:
     def __init__(self) -> None:
         self.revision = 0
         self.entries: dict[str, Entry] = {}
+        self.records: dict[str, bytes] = {}
         self._observers: list[Observer] = []
+        self._readers: list[Callable[[Records], None]] = []
+
+    def record(self, key: str, value: bytes | None) -> None:
+        """Write a record down; None erases it."""
+        self.revision += 1
+        if value is None:
+            del self.records[key]
+        else:
+            self.records[key] = value
+        for reader in tuple(self._readers):
+            reader(dict(self.records))
 
     def write(self, entry: Entry) -> None:
         self.revision += 1
@@ -37,11 +52,16 @@ class LocalStore:
         for observer in tuple(self._observers):
             observer(Deleted(name))
 
-    def attach(self, observer: Observer) -> None:
+    def attach(self, observer: Observer, reader: Callable[[Records], None] | None) -> None:
+        if reader is not None:
+            self._readers.append(reader)
+            reader(dict(self.records))
         self._observers.append(observer)
         observer(Listed(tuple(self.entries.values())))
 
-    def detach(self, observer: Observer) -> None:
+    def detach(self, observer: Observer, reader: Callable[[Records], None] | None) -> None:
+        if reader in self._readers:
+            self._readers.remove(reader)
         if observer in self._observers:
             self._observers.remove(observer)
 
@@ -56,7 +76,7 @@ class LocalRegistry(Registry):
 
     async def start(self, observer: Observer) -> None:
         self._observer = observer
-        self._store.attach(observer)
+        self._store.attach(observer, self.on_records)
 
     async def claim(self, entry: Entry, *, above: int = 0) -> Entry:
         holder = self._store.entries.get(entry.name)
@@ -80,9 +100,21 @@ class LocalRegistry(Registry):
         self._mine.pop(entry.name, None)
         self._delete(entry.name, entry.incarnation)
 
+    async def record(self, key: str, value: bytes, *, replace: bool = False) -> bool:
+        if key in self._store.records and not replace:
+            return False
+        self._store.record(key, value)
+        return True
+
+    async def erase(self, key: str) -> bool:
+        if key not in self._store.records:
+            return False
+        self._store.record(key, None)
+        return True
+
     async def close(self) -> None:
         if self._observer is not None:
-            self._store.detach(self._observer)
+            self._store.detach(self._observer, self.on_records)
         for name, incarnation in self._mine.items():
             self._delete(name, incarnation)
         self._mine.clear()

@@ -15,7 +15,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from actors.ingress.openai import errors
 from actors.ingress.openai.responses import Usage
-from actors.ingress.sinks import BodySink, Head, Kind, StreamSink
+from actors.ingress.sinks import BodySink, Head, StreamSink
+from actors.messages.names import Kind
 from actors.messages.sampling import Logprobs, TokenLogprob
 from tests.service import tokenizer
 

@@ -16,8 +16,9 @@ import pytest
 from actors.runtime.clock import LoopClock
 from actors.runtime.errors import NameTaken, PlaneUnavailable
 from actors.runtime.pids import process_started
-from actors.runtime.registry.base import Deleted, Entry, Listed, Observation, Put, State
-from actors.runtime.registry.etcd import FIRST_DAY_S, EtcdRegistry, _Client
+from actors.runtime.registry.base import Deleted, Entry, Listed, Observation, Put, Records, State
+from actors.runtime.registry.etcd import FIRST_DAY_S, EtcdRegistry
+from actors.runtime.registry.etcd_client import EtcdClient
 from tests.actors.runtime.real import RealStage, observed, real_stage
 from tests.actors.runtime.stage import Echo, Note, Watcher
 from tests.plane import Plane, free_port
@@ -48,7 +49,7 @@ def lists(observation: Observation, wanted: Entry) -> bool:
 @asynccontextmanager
 async def etcd_client(plane: Plane) -> AsyncIterator[aetcd.Client]:
     """A client of the test's own, to break things with."""
-    client = _Client(plane.etcd_settings)
+    client = EtcdClient(plane.etcd_settings)
     try:
         yield client
     finally:
@@ -272,3 +273,44 @@ async def test_lives_go_on_counting_when_the_clock_goes_back(plane: Plane) -> No
         lives.append(await _live_and_leave(opened, here))
 
         assert lives == sorted(set(lives))
+
+
+async def test_records_are_seen_by_all_and_outlive_their_writer(plane: Plane) -> None:
+    async with real_stage(plane) as opened:
+        registry, other = opened.registry(), opened.registry()
+        seen: asyncio.Queue[Records] = asyncio.Queue()
+        other.on_records = seen.put_nowait
+        async with observed(other):
+            async with observed(registry):
+                assert await registry.record("kind/a/b", b"1")
+                assert not await registry.record("kind/a/b", b"2")
+                assert await registry.record("kind/a/b", b"3", replace=True)
+                assert [await seen.get() for _ in range(3)] == [
+                    {},
+                    {"kind/a/b": b"1"},
+                    {"kind/a/b": b"3"},
+                ]
+
+            later = opened.registry()
+            later.on_records = seen.put_nowait
+            async with observed(later):
+                assert await seen.get() == {"kind/a/b": b"3"}
+            assert await other.erase("kind/a/b")
+            assert await seen.get() == {}
+            assert not await other.erase("kind/a/b")
+
+
+async def test_records_are_read_again_after_an_outage(plane: Plane) -> None:
+    async with real_stage(plane) as opened, observed(opened.registry()) as view:
+        del view
+        registry, other = opened.registry(), opened.registry()
+        seen: asyncio.Queue[Records] = asyncio.Queue()
+        registry.on_records = seen.put_nowait
+        async with observed(registry), observed(other):
+            assert await seen.get() == {}
+            async with etcd_client(plane) as client:
+                # The watch and the lease end; the next list has what was written meanwhile.
+                await client.revoke_lease(registry._lease_id)
+                await other.record("kind/a", b"1")
+            while await seen.get() != {"kind/a": b"1"}:
+                pass
