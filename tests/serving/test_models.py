@@ -60,7 +60,7 @@ def await_alias(service: Service, model: str, *, there: bool) -> None:
     pytest.fail(f"{model} should be {'there' if there else 'gone'}")
 
 
-def test_an_alias_comes_and_goes_while_serving_and_outlives_an_ingress(tmp_path: Path) -> None:
+def test_an_alias_comes_and_goes_while_serving_and_outlives_every_process(tmp_path: Path) -> None:
     path = tmp_path / "named.yaml"
     path.write_text(TOPOLOGY.format(tokenizer=TOPOLOGIES / "models" / "capitals"))
     with serving(tmp_path, str(path)) as service:
@@ -92,12 +92,7 @@ def test_an_alias_comes_and_goes_while_serving_and_outlives_an_ingress(tmp_path:
         await_alias(service, "org/alias", there=False)
         text += "".join(chunk.choices[0].text for chunk in stream)
         assert text == complete(service, "simulated", 300)
+        models(service, "add", "completion", "kept", "simulated")
 
-
-def test_an_alias_outlives_the_service(tmp_path: Path) -> None:
-    path = tmp_path / "named.yaml"
-    path.write_text(TOPOLOGY.format(tokenizer=TOPOLOGIES / "models" / "capitals"))
     with serving(tmp_path, str(path)) as service:
-        models(service, "add", "completion", "alias", "simulated")
-    with serving(tmp_path, str(path)) as service:
-        await_alias(service, "alias", there=True)
+        await_alias(service, "kept", there=True)
