@@ -71,6 +71,10 @@ oldest: ## The roles' tests on transformers 4.57.1 and numpy 1.26, in an environ
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(OLDEST)/bin/python -m pytest -q tests/actors/engines/test_contract.py tests/actors/engines/transformers tests/actors/preprocessor tests/actors/text tests/actors/worker
 
+EXAMPLES ?= 200
+schemathesis: setup ## The OpenAPI document against a service, by schemathesis: EXAMPLES=200
+	$(BIN)/python -m tests.openapi --examples $(EXAMPLES)
+
 URL ?= http://127.0.0.1:8080
 clients: ## Clients of npm against a running service (URL=...)
 	cd tests/clients/node && npm install --silent --no-audit --no-fund --no-package-lock && node try.mjs $(URL)
@@ -90,5 +94,5 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test clients resolve oldest conformance simulate faults chaos chaos-table \
+.PHONY: help setup serve test schemathesis clients resolve oldest conformance simulate faults chaos chaos-table \
 	restart storm versus profile lint format lock clean

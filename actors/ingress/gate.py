@@ -16,7 +16,7 @@ from actors.runtime.clock import Clock
 
 LOOK_S = 1.0
 """A changed file is noticed by the first request after this."""
-OPEN_PATHS = frozenset({"/", "/live", "/ready", "/health"})
+OPEN_PATHS = frozenset({"/", "/live", "/ready", "/health", "/openapi.json"})
 """Need no key: the page asks for one, and who probes has none."""
 _TEXTS = {
     "requests": "{limit} requests a minute",

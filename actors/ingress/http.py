@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import structlog
@@ -25,7 +25,9 @@ from actors.ingress.openai.requests import (
     refuse_unknown,
 )
 from actors.ingress.openai.responses import Model
+from actors.ingress.openapi import document
 from actors.ingress.options import IngressOptions
+from actors.ingress.readiness import Health
 from actors.ingress.reading import reading_of
 from actors.ingress.server import Certificate, Limits, Listener, Request, Response, Trouble
 from actors.ingress.server.routes import Route, Routes
@@ -93,11 +95,14 @@ class HttpServer:
             ("GET", "/live", self._live),
             ("GET", "/ready", self._ready),
             ("GET", "/health", self._health),
+            ("GET", "/openapi.json", self._openapi),
             *((("GET", "/", self._chat_page),) if options.chat_page else ()),
             *((("GET", "/metrics", self._metrics),) if options.metrics else ()),
         ):
             self._routes.add(method, path, handler)
         self.url: str | None = None
+        self._document: bytes | None = None
+        """Made when it is first asked for."""
 
     async def start(self) -> None:
         """Raises AddressInUse, KeyFileError, CertificateError."""
@@ -384,6 +389,12 @@ class HttpServer:
         text = render([([("node", node.name)], node.metrics.collect())])
         return Response(text.encode(), content_type=CONTENT_TYPE)
 
+    async def _openapi(self, _request: Request) -> Response:
+        if self._document is None:
+            keys = self._options.keys is not None
+            self._document = document(self._routes.patterns, keys=keys)
+        return Response(self._document)
+
     async def _live(self, _request: Request) -> Response:
         return Response(b'{"status":"alive"}')
 
@@ -412,8 +423,10 @@ class HttpServer:
         ]
         draining = self._ingress.is_draining
         ready = any(models.values()) and not missing and not draining
-        status = "ready" if ready else "draining" if draining else "not ready"
-        body = {"status": status, "models": models, "missing": missing, "why": why}
+        status: Literal["ready", "not ready", "draining"] = (
+            "ready" if ready else "draining" if draining else "not ready"
+        )
+        body = Health(status, models, missing, why)
         headers = {"Cache-Control": "no-store"}
         return Response(msgspec.json.encode(body), 200 if ready else 503, headers=headers)
 

@@ -45,6 +45,17 @@ class Verdict(msgspec.Struct, frozen=True):
     """Of the probe, when there was one."""
 
 
+class Health(msgspec.Struct, frozen=True):
+    """A body of GET /ready and /health."""
+
+    status: Literal["ready", "not ready", "draining"]
+    models: dict[str, bool]
+    missing: list[str]
+    """Roles without which nothing is served."""
+    why: dict[str, str]
+    """Of models that are not ready: one sentence."""
+
+
 class _NoSink(Sink):
     def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
         pass

@@ -10,6 +10,7 @@ from msgspec import Meta
 from actors.ingress.openai import fields
 from actors.ingress.openai.decoding import Decoder
 from actors.ingress.openai.errors import bad_field, missing_field
+from actors.ingress.openai.requests import check_messages
 from actors.messages.cards import WorkerCard
 from actors.messages.key import count_tokens
 from actors.text.chat_template import ChatTemplateError, join_text_parts, read_call_arguments
@@ -52,6 +53,8 @@ def read_tokenize(body: bytes) -> Tokenize:
     asked = _TOKENIZE.decode(body)
     if (asked.prompt is None) == (asked.messages is None):
         raise missing_field("prompt")
+    if asked.messages is not None:
+        check_messages(asked.messages)
     return asked
 
 

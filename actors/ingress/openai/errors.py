@@ -29,15 +29,15 @@ MAX_MESSAGE_CHARACTERS = 1000
 """A message may quote what the client sent; it is cut here, so that no body is sent back whole."""
 
 
-class _Error(msgspec.Struct, frozen=True):
+class ErrorDetail(msgspec.Struct, frozen=True):
     message: str
     type: str
     param: str | None
     code: str | None
 
 
-class _Body(msgspec.Struct, frozen=True):
-    error: _Error
+class ErrorBody(msgspec.Struct, frozen=True):
+    error: ErrorDetail
 
 
 class ApiError(Exception):
@@ -67,8 +67,8 @@ class ApiError(Exception):
 
     def body(self) -> bytes:
         """`{"error": {message, type, param, code}}`; also the data of a stream's error event."""
-        error = _Error(_encodable(self.message), self.type, self.param, self.code)
-        return msgspec.json.encode(_Body(error))
+        error = ErrorDetail(_encodable(self.message), self.type, self.param, self.code)
+        return msgspec.json.encode(ErrorBody(error))
 
     @property
     def headers(self) -> dict[str, str]:

@@ -46,7 +46,7 @@ class _NotServed(StructuredFields, kw_only=True):
 
 
 _NOT_SERVED = tuple(_NotServed.__annotations__)
-_HARMLESS: dict[str, tuple[object, ...]] = {
+HARMLESS: dict[str, tuple[object, ...]] = {
     "use_beam_search": (False,),
     "include_stop_str_in_output": (False,),
     "continue_final_message": (False,),
@@ -204,7 +204,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
             raise bad_field("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.")
         if bytes(self.chat_template_kwargs)[:1] not in {b"{", b"n"}:
             raise bad_field("chat_template_kwargs", "'chat_template_kwargs' must be an object.")
-        _check_messages(_MESSAGES.decode(self.messages, within="messages"))
+        check_messages(_MESSAGES.decode(self.messages, within="messages"))
         return self
 
 
@@ -282,11 +282,12 @@ def _given(value: float | None, default: float) -> float:
 
 def _check_harmless(name: str, raw: msgspec.Raw) -> None:
     value = _ANYTHING.decode(raw, within=name)
-    if value is not None and value not in _HARMLESS.get(name, ()):
+    if value is not None and value not in HARMLESS.get(name, ()):
         raise unsupported(name)
 
 
-def _check_messages(messages: list[fields.Message]) -> None:
+def check_messages(messages: list[fields.Message]) -> None:
+    """Raises ApiError for messages that hold something else than text, or nothing."""
     if not messages:
         raise bad_field("messages", "'messages' must hold at least one message.")
     for index, message in enumerate(messages):

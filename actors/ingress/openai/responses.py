@@ -15,7 +15,7 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 `tool_calls`: the model has called a tool and waits for what it says."""
 
 
-class _PromptDetails(msgspec.Struct, frozen=True):
+class PromptDetails(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
@@ -25,7 +25,7 @@ class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: _PromptDetails
+    prompt_tokens_details: PromptDetails
 
     @classmethod
     def of(cls, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> Usage:
@@ -34,11 +34,11 @@ class Usage(msgspec.Struct, frozen=True):
             prompt_tokens,
             completion_tokens,
             prompt_tokens + completion_tokens,
-            _PromptDetails(cached_tokens),
+            PromptDetails(cached_tokens),
         )
 
 
-class _CalledFunction(msgspec.Struct, frozen=True):
+class CalledFunction(msgspec.Struct, frozen=True):
     name: str
     arguments: str
 
@@ -47,12 +47,12 @@ class ToolCall(msgspec.Struct, frozen=True):
     """One call in an answer."""
 
     id: str
-    function: _CalledFunction
+    function: CalledFunction
     type: Literal["function"] = "function"
 
     @classmethod
     def of(cls, id: str, name: str, arguments: str) -> ToolCall:  # noqa: A002
-        return cls(id, _CalledFunction(name, arguments))
+        return cls(id, CalledFunction(name, arguments))
 
 
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,7 +98,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     logprobs: CompletionLogprobs | None = None
 
 
-class _ChatCompletion(msgspec.Struct, frozen=True):
+class ChatCompletion(msgspec.Struct, frozen=True):
     id: str
     created: int
     model: str
@@ -108,7 +108,7 @@ class _ChatCompletion(msgspec.Struct, frozen=True):
     object: Literal["chat.completion"] = "chat.completion"
 
 
-class _Completion(msgspec.Struct, frozen=True):
+class Completion(msgspec.Struct, frozen=True):
     id: str
     created: int
     model: str
@@ -129,7 +129,7 @@ class Model(msgspec.Struct, frozen=True):
     root: str | UnsetType = UNSET
 
 
-class _ModelList(msgspec.Struct, frozen=True):
+class ModelList(msgspec.Struct, frozen=True):
     data: Sequence[Model]
     object: Literal["list"] = "list"
 
@@ -145,7 +145,7 @@ def chat_completion(
 ) -> bytes:
     """The body for POST /v1/chat/completions. `created` in Unix seconds."""
     return msgspec.json.encode(
-        _ChatCompletion(id, created, model, choices, usage, system_fingerprint)
+        ChatCompletion(id, created, model, choices, usage, system_fingerprint)
     )
 
 
@@ -159,12 +159,12 @@ def completion(
     system_fingerprint: str | None = None,
 ) -> bytes:
     """The body for POST /v1/completions. `created` in Unix seconds."""
-    return msgspec.json.encode(_Completion(id, created, model, choices, usage, system_fingerprint))
+    return msgspec.json.encode(Completion(id, created, model, choices, usage, system_fingerprint))
 
 
 def model_list(models: Sequence[Model]) -> bytes:
     """The body for GET /v1/models."""
-    return msgspec.json.encode(_ModelList(models))
+    return msgspec.json.encode(ModelList(models))
 
 
 def model_object(model: Model) -> bytes:

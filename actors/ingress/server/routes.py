@@ -35,6 +35,17 @@ class Routes:
         if method == "GET":
             methods["HEAD"] = handler
 
+    @property
+    def patterns(self) -> list[tuple[str, str]]:
+        """Method and path of all that was added, HEAD left out."""
+        return [
+            (method, pattern)
+            for table in (self._exact, self._below)
+            for pattern, methods in table.items()
+            for method in methods
+            if method != "HEAD"
+        ]
+
     def find(self, method: str, path: str) -> Route:
         methods = self._exact.get(path)
         if methods is not None:

@@ -1,0 +1,1 @@
+"""schemathesis against a service, by the service's own OpenAPI document: see `__main__`."""
