@@ -93,8 +93,9 @@ class Disaggregation(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     servers: tuple[Server, ...]
     """In the order of their ranks: contexts, then generations."""
-    context_router: RouterForm = RouterForm()
-    generation_router: RouterForm = RouterForm()
+    context_router: RouterForm | None = None
+    generation_router: RouterForm | None = None
+    """None where the section has no `router`."""
     max_local_prefill_tokens: int | None = None
     """`conditional_disagg_config.max_local_prefill_length`: prompts up to this are not worth a
     handoff; None when the file does not say."""
@@ -283,9 +284,9 @@ class _Reader:
         return tuple(servers)
 
 
-def _router(section: dict[str, Any] | None) -> RouterForm:
+def _router(section: dict[str, Any] | None) -> RouterForm | None:
     written = (section or {}).get("router")
     if not isinstance(written, dict):
-        return RouterForm()
+        return None
     arguments = {key: value for key, value in written.items() if key != "type"}
     return RouterForm(type=str(written.get("type", "round_robin")), arguments=arguments)

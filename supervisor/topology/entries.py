@@ -24,6 +24,7 @@ from supervisor.topology.forms import (
 from supervisor.topology.model import Actor, Child, Node, Policy, Supervision, Supervisor
 from supervisor.topology.places import Path as DocumentPath
 from supervisor.topology.roles import BUILT_IN, UnknownActorError, resolve_actor
+from supervisor.topology.routing import Wish
 from supervisor.topology.servers import CannotSplitError, worker_options
 
 
@@ -41,6 +42,8 @@ class EntryReader:
     def __init__(self, collector: Collector, base_dir: Path) -> None:
         self._collector = collector
         self._base_dir = base_dir
+        self.wishes: list[Wish] = []
+        """What the files read so far want of the router."""
 
     def read(self, entries: object, path: DocumentPath) -> list[Placed]:
         """The children at `path`. That they are a list of mappings is checked by the caller."""
@@ -81,6 +84,7 @@ class EntryReader:
             self._collector.add((*path, key), message, at_key=True)
         try:
             found = read_disaggregation(self._base_dir / form.disaggregated_config)
+            self.wishes.append(Wish(where, found))
             return [Placed(path, node, []) for node in self._of_duties(form, found, path)]
         except TopologyError as error:
             self._collector.problems += error.problems

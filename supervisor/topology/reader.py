@@ -23,6 +23,7 @@ from supervisor.topology.loading import load
 from supervisor.topology.model import Service, Topology
 from supervisor.topology.overrides import NO_OVERRIDES, Overrides, override
 from supervisor.topology.places import Place
+from supervisor.topology.routing import follow
 from supervisor.topology.rules import check_rules
 from supervisor.topology.services import (
     ETCD,
@@ -75,10 +76,14 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
     root = collector.decode(data, RootForm, ())
     # Children are read even when the head of the file is wrong, so that all mistakes show.
     entries = data.get("children") if isinstance(data, dict) else None
-    children: list[Placed] = EntryReader(collector, base_dir).read(entries, ("children",))
+    reader = EntryReader(collector, base_dir)
+    placed: list[Placed] = reader.read(entries, ("children",))
+    children, clashes = follow([one.child for one in placed], reader.wishes)
+    for clash in clashes:
+        collector.add(clash.path, clash.message)
     if root is None:
         return None
-    check_rules(collector, root.supervision, children)
+    check_rules(collector, root.supervision, placed)
     namespace = root.namespace or _default_namespace(collector, path)
     nats = _service(collector, NATS, root.nats, base_dir, environ)
     etcd = _service(collector, ETCD, root.etcd, base_dir, environ)
@@ -92,7 +97,7 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
         etcd=etcd,
         supervision=root.supervision,
         orphan_timeout_s=root.orphan_timeout_s,
-        children=tuple(placed.child for placed in children),
+        children=children,
     )
 
 
