@@ -18,6 +18,9 @@ from supervisor.usage import Usage
 
 ANSWER_TIMEOUT_S = 2.5
 """Less than the 10 s that Prometheus gives a scrape."""
+UNASKED = ("killed", "abnormal", "watchdog")
+"""Ends that every child may meet. They are said to have come 0 times before the first: of a series
+that begins at 1 Prometheus sees no increase."""
 
 
 class Asking:
@@ -140,6 +143,9 @@ class Gathered:
         for node in nodes:
             if node.is_supervisor:
                 continue
+            self._given_up.labels(node.id)
+            for reason in UNASKED:
+                self._restarts.labels(node.id, reason)
             up = node.state is tree.State.RUNNING
             self._up.labels(node.id).set(up)
             if up:
