@@ -7,6 +7,8 @@ apart by its `note` where a call has its `call`.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from actors.messages.names import Kind
@@ -50,6 +52,15 @@ class DrainChild(Call, frozen=True):
     """Drain and stop a child, and keep it stopped. Answered by `Accepted` when it has ended."""
 
     id: str
+
+
+class SetLogLevel(Call, frozen=True):
+    """Have processes write down events from a level on, until they end. Answered by `Accepted` when
+    they have been told, or `Denied`."""
+
+    id: str
+    """A child, an entry with all its replicas, an actor, or `all`."""
+    level: Literal["debug", "info", "warning", "error"]
 
 
 class Scale(Call, frozen=True):
@@ -104,7 +115,9 @@ class Events(Call, frozen=True):
 
 
 ModelsCall = ListModels | AddModel | RemoveModel
-AnyCall = GetStatus | GetMetrics | Down | Restart | DrainChild | Scale | Apply | ModelsCall | Events
+Question = GetStatus | GetMetrics | Restart | DrainChild | SetLogLevel | Scale | Apply | ModelsCall
+"""What has one answer, when it is done."""
+AnyCall = Question | Down | Events
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True, tag_field="answer", kw_only=True):

@@ -20,6 +20,7 @@ from actors.runtime.link import (
     Failing,
     Hello,
     Link,
+    LogLevel,
     Measured,
     Prepared,
     Promote,
@@ -294,6 +295,13 @@ class Child:
         self._draining = True
         if self._link is not None:
             self._link.say(DrainOrder())
+
+    def set_log_level(self, level: str, actor: str | None) -> bool:
+        """Have a node write down more, or less; False when it is not linked, or no node."""
+        if self._link is None:
+            return False
+        self._link.say(LogLevel(level, actor))
+        return True
 
     def stop(self) -> None:
         """SIGTERM."""

@@ -28,9 +28,11 @@ from supervisor.calls import (
     GetStatus,
     ListModels,
     MetricsText,
+    Question,
     RemoveModel,
     Restart,
     Scale,
+    SetLogLevel,
 )
 from supervisor.child import Child
 from supervisor.events import Event
@@ -65,6 +67,8 @@ class Owner(Protocol):
     async def restart(self, name: str, *, rolling: bool) -> Answer: ...
 
     async def drain_child(self, child: str) -> Answer: ...
+
+    def set_log_level(self, name: str, level: str) -> Answer: ...
 
     async def scale(self, name: str, replicas: int) -> Answer: ...
 
@@ -196,25 +200,33 @@ class Control:
 
     async def _answer(self, call: AnyCall, writer: asyncio.StreamWriter) -> None:
         match call:
-            case GetStatus():
-                await _say(writer, await self._owner.status())
-            case GetMetrics():
-                await _say(writer, MetricsText(text=await self._owner.metrics()))
             case Down(force=force, drain=drain):
                 await _say(writer, Accepted())
                 self._owner.stop(force=force, drain=drain)
-            case Restart(id=name, rolling=rolling):
-                await _say(writer, await self._owner.restart(name, rolling=rolling))
-            case DrainChild(id=child):
-                await _say(writer, await self._owner.drain_child(child))
-            case Scale(name=name, replicas=replicas):
-                await _say(writer, await self._owner.scale(name, replicas))
-            case Apply():
-                await _say(writer, await self._owner.apply(call))
-            case ListModels() | AddModel() | RemoveModel():
-                await _say(writer, await self._owner.naming.answer(call))
             case Events(recent=recent, follow=follow):
                 await self._tell_events(writer, recent, follow=follow)
+            case _:
+                await _say(writer, await self._ask(call))
+
+    async def _ask(self, call: Question) -> Answer:
+        owner = self._owner
+        match call:
+            case GetStatus():
+                return await owner.status()
+            case GetMetrics():
+                return MetricsText(text=await owner.metrics())
+            case Restart(id=name, rolling=rolling):
+                return await owner.restart(name, rolling=rolling)
+            case DrainChild(id=child):
+                return await owner.drain_child(child)
+            case SetLogLevel(id=name, level=level):
+                return owner.set_log_level(name, level)
+            case Scale(name=name, replicas=replicas):
+                return await owner.scale(name, replicas)
+            case Apply():
+                return await owner.apply(call)
+            case ListModels() | AddModel() | RemoveModel():
+                return await owner.naming.answer(call)
 
     async def _tell_events(
         self, writer: asyncio.StreamWriter, recent: int, *, follow: bool

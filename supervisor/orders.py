@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from supervisor import tree
 from supervisor.calls import Accepted, Answer, Denied
 from supervisor.change.executor import refusal_text
+from supervisor.child import Child
 from supervisor.ids import understudies_of
 
 
@@ -50,6 +51,22 @@ def full_name(name: str, ids: Collection[str]) -> str:
     if name in ids or f"{name}/0" not in ids or f"{name}/1" in ids:
         return name
     return f"{name}/0"
+
+
+def set_log_level(children: Iterable[Child], name: str, level: str) -> Answer:
+    """See `Supervisor.set_log_level`."""
+    nodes = {child.id: child for child in children if child.recipe.node is not None}
+    entry = [id_ for id_ in nodes if id_.startswith(f"{name}/") and _is_number(id_)]
+    if name == "all" or name in nodes or entry:
+        told = list(nodes) if name == "all" else [name] if name in nodes else entry
+        actor = None
+    else:
+        told = [id_ for id_, child in nodes.items() if name in child.incarnations]
+        actor = name
+    if not told:
+        return Denied(why=f"{name}: no running node, entry or actor is called so")
+    deaf = [id_ for id_ in told if not nodes[id_].set_log_level(level, actor)]
+    return Denied(why=f"{', '.join(deaf)}: not connected") if deaf else Accepted()
 
 
 def answer_of(results: Iterable[tree.Done | tree.Refused]) -> Answer:

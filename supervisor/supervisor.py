@@ -35,7 +35,7 @@ from supervisor.launchers.zygote import become_subreaper
 from supervisor.layout import Layout
 from supervisor.measuring import Gathered, document
 from supervisor.naming import CONNECT_TIMEOUT_S, Naming
-from supervisor.orders import Orders, answer_of, full_name, replicas
+from supervisor.orders import Orders, answer_of, full_name, replicas, set_log_level
 from supervisor.plan import ROOT, Plan
 from supervisor.plane import NATS
 from supervisor.recipe import Recipe, leaves
@@ -229,6 +229,11 @@ class Supervisor:
         """Drain and stop a child, and keep it stopped; return when it has ended."""
         id_ = full_name(child, self._ids())
         return answer_of([await self.order(partial(tree.TerminateChild, id=id_))])
+
+    def set_log_level(self, name: str, level: str) -> Answer:
+        """Have a child, all replicas of an entry, one actor, or all (`all`) write down events from
+        a level on; until the process ends."""
+        return set_log_level(self._children.running.values(), name, level)
 
     async def scale(self, name: str, replicas: int) -> Answer:
         """Have so many replicas of an entry."""

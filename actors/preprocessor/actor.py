@@ -134,7 +134,7 @@ class Preprocessor(Actor):
         try:
             self.tell(message.key.ingress, rejected)
         except NoSuchActor:
-            self.log.debug("ingress_gone", key=str(message.key))
+            self.log.debug("ingress_gone", request=message.request_id, epoch=message.key.epoch)
 
     def _prepare(
         self, message: Submit, tokenizer: Tokenizer, card: WorkerCard

@@ -163,7 +163,12 @@ class Router(Actor):
             self._send_work(message, context or generation, assigned)
         except NoSuchActor as error:
             self._forget(message.key, context, generation)
-            self.log.info("route_failed", request=message.request_id, reason=str(error))
+            self.log.info(
+                "route_failed",
+                request=message.request_id,
+                epoch=message.key.epoch,
+                reason=str(error),
+            )
             self._reject(message, "lost", f"the chosen worker has just gone ({error.target})")
 
     def _decide(self, message: Route, now: float) -> tuple[Ask, Decision]:

@@ -84,6 +84,14 @@ class Measure(Note, frozen=True):
     number: int
 
 
+class LogLevel(Note, frozen=True):
+    """Supervisor: write down events from this level on."""
+
+    level: str
+    actor: str | None = None
+    """By name; None: all, and those without an actor."""
+
+
 class Promote(Note, frozen=True):
     """Supervisor, to a standby: go on as another node; take its actors' names and serve. The second
     one counts for nothing."""
@@ -99,7 +107,18 @@ class Promote(Note, frozen=True):
     """Appended to; where its standard output and error go from now on. None: where they went."""
 
 
-Said = Hello | Prepared | Rehearsed | Beat | Measured | Failing | DrainOrder | Measure | Promote
+Said = (
+    Hello
+    | Prepared
+    | Rehearsed
+    | Beat
+    | Measured
+    | Failing
+    | DrainOrder
+    | Measure
+    | LogLevel
+    | Promote
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)

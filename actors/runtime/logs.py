@@ -11,6 +11,35 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Threshold:
+    """Passes over events below a level, which may change while the process runs: loggers that are
+    bound already ask it like new ones. One actor may have a level of its own."""
+
+    def __init__(self, level: str) -> None:
+        self._least = _severity(level)
+        self._of_actors: dict[str, int] = {}
+        """By name; as many as a process has actors."""
+
+    def set(self, level: str, actor: str | None = None) -> None:
+        """For one actor; None: for the whole process, whatever was said of single actors."""
+        if actor is None:
+            self._least = _severity(level)
+            self._of_actors.clear()
+        else:
+            self._of_actors[actor] = _severity(level)
+
+    def __call__(self, _logger: object, method: str, event: EventDict) -> EventDict:
+        least = self._least
+        if self._of_actors:
+            name = str(event.get("actor", "")).partition("#")[0]
+            least = self._of_actors.get(name, least)
+        if _severity(method, logging.ERROR) < least:
+            raise structlog.DropEvent
+        return event
+
 
 def configure(*, level: str = "info", stream: TextIO | None = None, **fields: str) -> None:
     """Set up structlog for this process, perhaps anew. `fields` are in every line."""
@@ -18,18 +47,24 @@ def configure(*, level: str = "info", stream: TextIO | None = None, **fields: st
     pretty = out.isatty()
     structlog.configure(
         processors=[
+            Threshold(level),
             _with(fields),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
             *([] if pretty else [structlog.processors.format_exc_info]),
             structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            getattr(logging, level.upper(), logging.INFO)
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
+
+
+def set_level(level: str, actor: str | None = None) -> None:
+    """Change what this process writes down from now on; see `Threshold.set`."""
+    for processor in structlog.get_config()["processors"]:
+        if isinstance(processor, Threshold):
+            processor.set(level, actor)
 
 
 def redirect(path: Path) -> None:
@@ -42,6 +77,10 @@ def redirect(path: Path) -> None:
         os.dup2(output, 2)
     finally:
         os.close(output)
+
+
+def _severity(name: str, unknown: int = logging.INFO) -> int:
+    return logging.getLevelNamesMapping().get(name.upper(), unknown)
 
 
 def _with(fields: dict[str, str]) -> Processor:

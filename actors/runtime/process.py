@@ -30,6 +30,7 @@ from actors.runtime.link import (
     Failing,
     Hello,
     Link,
+    LogLevel,
     Measure,
     Prepared,
     Promote,
@@ -269,6 +270,9 @@ class Process:
                     case Measure(number=number):
                         for part in measured(number, self._node.metrics.collect()):
                             link.say(part)
+                    case LogLevel(level=level, actor=actor):
+                        logs.set_level(level, actor)
+                        log.info("log_level_set", to=level, of=actor or self._name)
                     case Promote() if self._spec.standby and not self._promotion.done():
                         self._promote(note)
                     case _:

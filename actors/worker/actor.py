@@ -207,7 +207,7 @@ class Worker(Actor):
         while True:
             await asyncio.sleep(BUDGET_CHECK_S)
             for job in self._jobs.overdue(self.clock.now()):
-                self.log.info("request_overdue", key=str(job.key))
+                self.log.info("request_overdue", request=job.work.request_id, epoch=job.key.epoch)
                 self._give_up(job.key)
 
     # -- tokens --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 from supervisor.cli import manual
 
@@ -62,6 +63,10 @@ examples:
 examples:
   supervise drain generation/1                 # say, to look at its GPU
   supervise restart generation/1               # and back""",
+    "log-level": """\
+examples:
+  supervise log-level router/0 debug           # and back: supervise log-level router/0 info
+  supervise log-level all warning""",
     "apply": """\
 examples:
   supervise apply topologies/disagg.yaml --dry-run
@@ -139,6 +144,8 @@ class Options(argparse.Namespace):
     namespace: str | None
     state_dir: str | None
     log_level: str | None
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    """Of `log-level`."""
     as_json: bool = False
     force: bool = False
     now: bool = False
@@ -270,6 +277,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     scale.add_argument("replicas", type=_count, metavar="N", help="how many there shall be")
     drain = add("drain", "let one child finish its work, stop it and keep it stopped")
     drain.add_argument("child", metavar="NAME", help="a child as in `supervise status`")
+    _add_log_level(add("log-level", "have children write down more, or less, while they run"))
     apply = add("apply", "change what runs to what a topology says, while serving")
     apply.add_argument("file", type=Path, metavar="FILE", help="the topology")
     apply.add_argument("--dry-run", action="store_true", help="only show what would change")
@@ -303,6 +311,13 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     names.add_argument("kind", choices=("namespaces", "children"))
     add("version", "print the version")
     return parser, set(commands.choices)
+
+
+def _add_log_level(log_level: argparse.ArgumentParser) -> None:
+    log_level.add_argument(
+        "child", metavar="NAME", help="a child, an entry with all its replicas, an actor, or all"
+    )
+    log_level.add_argument("level", choices=LOG_LEVELS, help="the least that is written")
 
 
 def _add_route(route: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The commands that change what runs: `scale`, `drain`, `apply`."""
+"""The commands that change what runs: `scale`, `drain`, `log-level`, `apply`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from supervisor.calls import Accepted, Apply, DrainChild, Proposal, Scale
+from supervisor.calls import Accepted, Apply, DrainChild, Proposal, Scale, SetLogLevel
 from supervisor.cli.arguments import Options
 from supervisor.cli.ask import ask, refused
 from supervisor.cli.files import read_topology
@@ -38,6 +38,17 @@ def drain(options: Options, environ: Mapping[str, str]) -> int:
     if not isinstance(answer, Accepted):
         return refused(answer)
     print(f"{options.child} is stopped; to bring it back: supervise restart {options.child}")
+    return 0
+
+
+def log_level(options: Options, environ: Mapping[str, str]) -> int:
+    """Have processes write down more, or less, while they run."""
+    assert options.child is not None, "the parser requires it"
+    assert options.level is not None, "the parser requires it"
+    answer = ask(options, environ, SetLogLevel(id=options.child, level=options.level))
+    if not isinstance(answer, Accepted):
+        return refused(answer)
+    print(f"{options.child} logs from {options.level} on, until it is restarted")
     return 0
 
 

@@ -29,6 +29,7 @@ _ROOMS = MappingProxyType(
         "route": "route",
         "scale": "change",
         "drain": "change",
+        "log-level": "change",
         "apply": "change",
         "events": "ask",
         "metrics": "ask",
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.log_level = named.lower() if named else None
     room = importlib.import_module(f"supervisor.cli.{_ROOMS[options.command]}")
     try:
-        code: int = getattr(room, options.command)(options, environ)
+        code: int = getattr(room, options.command.replace("-", "_"))(options, environ)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

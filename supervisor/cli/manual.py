@@ -214,6 +214,15 @@ restart` brings it back; nothing else is touched. Returns when the process has e
             (_DONE, (1, "refused; it says why"), _USAGE, _NOT_RUNNING),
             (_STATE_DIR,),
         ),
+        "log-level": Manual(
+            """\
+Have a child, all replicas of an entry, one actor of several in a process, or `all` write down
+events from this level on, at once and without a restart. A process that starts anew has the level
+again that the supervisor was started with (`--log-level`). NATS, etcd and other children that are
+no nodes are not concerned.""",
+            (_DONE, (1, "refused; it says why"), _USAGE, _NOT_RUNNING),
+            (_STATE_DIR,),
+        ),
         "apply": Manual(
             f"""\
 Show what a topology would change in what runs (+ added, ~ changed, - removed, > moved), ask if

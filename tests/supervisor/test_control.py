@@ -47,6 +47,10 @@ class Owner:
         self.asked.append(child)
         return Accepted()
 
+    def set_log_level(self, name: str, level: str) -> Answer:
+        self.asked.append((name, level))
+        return Accepted()
+
     async def scale(self, name: str, replicas: int) -> Answer:
         self.asked.append((name, replicas))
         return Accepted()
@@ -99,6 +103,7 @@ def test_every_change_reaches_the_supervisor(tmp_path: Path) -> None:
     async def scenario(_control: Control, path: Path) -> None:
         for line in (
             b'{"call":"DrainChild","id":"a/0"}',
+            b'{"call":"SetLogLevel","id":"b","level":"debug"}',
             b'{"call":"Scale","name":"a","replicas":3}',
             b'{"call":"Apply","path":"/f","text":"t","sets":["a=b"],"dry_run":true}',
             b'{"call":"Down","drain":false}',
@@ -109,7 +114,8 @@ def test_every_change_reaches_the_supervisor(tmp_path: Path) -> None:
 
     owner = with_control(tmp_path, scenario)
 
-    assert owner.asked == ["a/0", ("a", 3), Apply(path="/f", text="t", sets=("a=b",), dry_run=True)]
+    applied = Apply(path="/f", text="t", sets=("a=b",), dry_run=True)
+    assert owner.asked == ["a/0", ("b", "debug"), ("a", 3), applied]
     assert owner.stopped == [(False, False)]
 
 

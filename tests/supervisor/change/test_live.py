@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -286,6 +288,29 @@ def test_a_drained_child_stays_stopped_until_it_is_restarted(service: Live) -> N
     assert "nothing to change" in supervise(service.base, "apply", str(topology_of(service))).stdout
     assert supervise(service.base, "restart", "other").returncode == 0
     assert service.child("other/0").state == "running"
+
+
+def test_what_is_logged_changes_while_it_runs(service: Live) -> None:
+    before = service.pid("other/0")
+    log = service.child("other/0").log
+    assert log is not None
+
+    # What is told first is obeyed first: of these four only the two that are to be seen are.
+    for level in ("debug", "error", "warning", "info"):
+        done = supervise(service.base, "log-level", "other", level)
+        assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + DEADLINE_S
+    while '"to": "info"' not in Path(log).read_text("utf-8"):
+        assert time.monotonic() < deadline, Path(log).read_text("utf-8")
+        time.sleep(0.05)
+
+    lines = [json.loads(line) for line in Path(log).read_text("utf-8").splitlines()]
+    levels = [line["to"] for line in lines if line["event"] == "log_level_set"]
+    assert levels == ["debug", "info"]
+    assert service.pid("other/0") == before
+    refused = supervise(service.base, "log-level", "nobody", "debug")
+    assert refused.returncode == 1
+    assert "nobody: no running node, entry or actor is called so" in refused.stderr
 
 
 async def test_work_in_hand_is_finished_before_the_end(service: Live) -> None:

@@ -1,0 +1,71 @@
+"""What is written down, and what is not."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from actors.runtime import logs
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    kept = structlog.get_config()
+    logs.configure(level="info", stream=stream, node="n/0")
+    try:
+        yield stream
+    finally:
+        structlog.configure(**kept)
+
+
+def events(written: io.StringIO) -> list[str]:
+    return [json.loads(line)["event"] for line in written.getvalue().splitlines()]
+
+
+def test_a_level_holds_for_loggers_that_are_bound_already(written: io.StringIO) -> None:
+    log = structlog.get_logger("x").bind(a=1)
+    log.debug("one")
+    logs.set_level("debug")
+    log.debug("two")
+    logs.set_level("error")
+    log.warning("three")
+    log.error("four")
+
+    assert events(written) == ["two", "four"]
+
+
+def test_an_actor_may_have_a_level_of_its_own_until_all_get_one(written: io.StringIO) -> None:
+    first, second = (
+        structlog.get_logger("x").bind(actor=name) for name in ("router/0#7", "router/1#8")
+    )
+    logs.set_level("debug", "router/0")
+    first.debug("one")
+    second.debug("two")
+    logs.set_level("warning")
+    first.info("three")
+
+    assert events(written) == ["one"]
+
+
+class Terminal(io.StringIO):
+    """Says that people read it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_people_get_lines_and_programs_get_json(written: io.StringIO) -> None:
+    structlog.get_logger().info("seen", request="r")
+    terminal = Terminal()
+    logs.configure(stream=terminal, node="n/0")
+    structlog.get_logger().info("seen", request="r")
+
+    line = json.loads(written.getvalue())
+    assert (line["event"], line["level"], line["node"]) == ("seen", "info", "n/0")
+    assert "seen" in terminal.getvalue()
+    assert not terminal.getvalue().startswith("{")
