@@ -22,7 +22,8 @@ from bench.versus.cases import INSTANT, Case
 from bench.versus.peers import Understudy, fused, isolated
 
 OUT = Path(__file__).parent / "out" / "profile"
-TOP = 15
+PY_SPY = Path(sys.executable).with_name("py-spy")
+TOP = 25
 IDLE = ("_worker (concurrent/futures/thread.py", "Thread.run (threading.py")
 """Threads that wait for work; py-spy cannot always tell."""
 
@@ -53,7 +54,7 @@ def look(name: str, pid: int, seconds: int) -> Counter[str]:
     stem = OUT / name.replace("/", ".")
     own: Counter[str] = Counter()
     for form, path in (("flamegraph", f"{stem}.svg"), ("raw", f"{stem}.txt")):
-        command = ["py-spy", "record", "--pid", str(pid), "--duration", str(seconds)]
+        command = [str(PY_SPY), "record", "--pid", str(pid), "--duration", str(seconds)]
         command += ["--rate", "400", "--format", form, "--output", path]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for line in Path(f"{stem}.txt").read_text().splitlines():
