@@ -31,17 +31,17 @@ from actors.runtime.metrics import Family
 from actors.runtime.pids import parent_of
 from supervisor import logfiles
 from supervisor.exits import Asked, reason_of
-from supervisor.follow import Follower
 from supervisor.launchers.local import Exit, LocalProcess
-from supervisor.launchers.world import World, WorldImage
-from supervisor.launchers.zygote import Image, Zygote
+from supervisor.launchers.world import World
+from supervisor.launchers.zygote import Zygote
 from supervisor.layout import Layout
 from supervisor.measuring import Asking
-from supervisor.private import write_private
-from supervisor.probes import Prober, Pulse
+from supervisor.papers import promotion, write_spec
 from supervisor.recipe import Recipe
 from supervisor.runstate import RunningChild
+from supervisor.signs import Signs
 from supervisor.tree import Reason
+from supervisor.zygotes import start_zygote
 
 
 class Child:
@@ -97,8 +97,7 @@ class Child:
         self._failing = ""
         self._link: Link | None = None
         self._asking = Asking()
-        self._follower: Follower | None = None
-        self._prober: Prober | Pulse | None = None
+        self._signs = Signs(self._is_prepared, self._answered)
         self._log_offset = 0
         self.granted: dict[str, str] = {}
         """Environment of this run alone."""
@@ -129,22 +128,18 @@ class Child:
         self.granted = dict(granted)
         self._log_offset = logfiles.rotate(self.log)
         if self.recipe.node is not None:
-            actors = tuple(
-                msgspec.structs.replace(actor, above=above.get(f"{actor.role}/{actor.instance}", 0))
-                for actor in self.recipe.node.actors
-            )
-            spec = msgspec.structs.replace(self.recipe.node, run=self.run, actors=actors)
-            # It holds the secrets of NATS and etcd.
-            write_private(self._spec_file, msgspec.json.encode(spec))
+            write_spec(self._spec_file, self.recipe.node, self.run, above)
         if self.recipe.ready_mark is not None:
             self.log.touch(0o600)
-            self._follower = Follower(self.log, self._log_offset, self._on_log_line)
+            mark, probe = self.recipe.ready_mark, self.recipe.probe
+            self._signs.follow(self.log, self._log_offset, mark, probe)
         self.started_at = asyncio.get_running_loop().time()
         try:
-            if self.recipe.image is not None:
-                self._start_zygote(self.recipe.image)
-            elif self.recipe.world is not None:
-                self._start_world(self.recipe.world)
+            self.zygote = start_zygote(self.recipe, self.log, self._exited)
+            if self.zygote is not None:
+                self.process = self.zygote.process
+                # It takes orders from the start; what is asked for early waits for the imports.
+                asyncio.get_running_loop().call_soon(self._is_prepared)
             elif zygote is None:
                 self._spawn()
             else:
@@ -154,7 +149,7 @@ class Child:
                 zygote.fork(self._spec_file, self.log, cwd, env, self._forked)
                 self._forking = zygote
         except OSError:
-            self._stop_following()
+            self._signs.close()
             raise
         self._feel_pulse()
         if self.recipe.node is None and self.recipe.ready_mark is None and self.zygote is None:
@@ -179,34 +174,10 @@ class Child:
             self._promotion = self._promote_note(above)
         self.prepared = self.standby and running.rehearsed
         if self.recipe.probe is not None:
-            self._prober = Prober(self.recipe.probe, self._answered)
+            self._signs.probe(self.recipe.probe)
         elif self.recipe.node is None:
             self.prepared = True
             self._feel_pulse()
-
-    def _start_zygote(self, image: Image) -> None:
-        self.zygote = Zygote(
-            image,
-            env=self.recipe.env,
-            cwd=Path(self.recipe.cwd),
-            log_file=self.log,
-            on_exit=self._exited,
-        )
-        self.process = self.zygote.process
-        # It takes orders from the start; what is asked for early waits for the imports.
-        asyncio.get_running_loop().call_soon(self._is_prepared)
-
-    def _start_world(self, image: WorldImage) -> None:
-        self.zygote = World(
-            image,
-            self.recipe.argv,
-            env=self.recipe.env,
-            cwd=Path(self.recipe.cwd),
-            log_file=self.log,
-            on_exit=self._exited,
-        )
-        self.process = self.zygote.process
-        asyncio.get_running_loop().call_soon(self._is_prepared)
 
     def is_process(self, pid: int, started: int) -> bool:
         """Whether this child's node is that process: its own, or a rank that its mpirun started."""
@@ -279,14 +250,7 @@ class Child:
 
     def _promote_note(self, above: Mapping[str, int]) -> Promote:
         assert self.recipe.node is not None, "understudies are nodes"
-        names = [f"{actor.role}/{actor.instance}" for actor in self.recipe.node.actors]
-        return Promote(
-            run=self.run_told,
-            above={name: above.get(name, 0) for name in names},
-            node=self.id,
-            instance=self.recipe.node.actors[0].instance,
-            log=str(self.log),
-        )
+        return promotion(self.id, self.run_told, self.recipe.node, above, self.log)
 
     def drain(self) -> None:
         """Ask a node to finish its work and leave; one that is not linked right now is asked when
@@ -402,17 +366,9 @@ class Child:
         """The last lines that this run has written."""
         return logfiles.tail(self.log, self._log_offset)
 
-    def _on_log_line(self, line: bytes) -> None:
-        assert self.recipe.ready_mark is not None, "only servers' logs are followed"
-        if self.recipe.ready_mark in line:
-            self._stop_following()
-            if self.recipe.probe is not None:
-                self._prober = Prober(self.recipe.probe, self._answered)
-            self._is_prepared()
-
     def _feel_pulse(self) -> None:
         if self.recipe.pulse and self.process is not None:
-            self._prober = Pulse(self.process.pid, self._answered)
+            self._signs.feel_pulse(self.process.pid)
 
     def _answered(self) -> None:
         """A server has answered a probe, or a helper's process can run."""
@@ -420,16 +376,8 @@ class Child:
             self._is_prepared()
         self._on_alive(self)
 
-    def _stop_following(self) -> None:
-        if self._follower is not None:
-            self._follower.close()
-            self._follower = None
-        if self._prober is not None:
-            self._prober.close()
-            self._prober = None
-
     def _exited(self, ending: Exit) -> None:
-        self._stop_following()
+        self._signs.close()
         reason = reason_of(
             ending,
             asked=self._asked,
