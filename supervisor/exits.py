@@ -15,6 +15,7 @@ _NODE_CODES = MappingProxyType(
         69: "NATS or etcd out of reach",
         70: "an actor failed",
         73: "the name is taken",
+        75: "the name was lost to a successor",
         78: "the specification is wrong",
     }
 )

@@ -9,6 +9,7 @@ ActorError
 │   └── RemoteError           it was handled, and the handler failed
 ├── Declined                  raised by a handler to answer "no" and live on
 ├── NameTaken                 another live process holds the name
+├── NameLost                  a later life has the name that was ours
 ├── PlaneUnavailable          NATS or etcd cannot be reached
 └── ActorFailed               an actor ended abnormally, and its node with it
 """
@@ -82,6 +83,15 @@ class NameTaken(ActorError):
         super().__init__(f"{name} is taken by {holder}")
         self.name = name
         self.holder = holder
+
+
+class NameLost(ActorError):
+    """A later life of the name is registered: this one is over, whatever it still does."""
+
+    def __init__(self, name: str, mine: int, successor: int) -> None:
+        super().__init__(f"{name}#{mine} lost its name to #{successor}, which claimed it later")
+        self.name = name
+        self.successor = successor
 
 
 class PlaneUnavailable(ActorError):

@@ -24,8 +24,10 @@ from actors.runtime.clock import Clock, LoopClock
 from actors.runtime.directory import Change, Directory, Left, Up
 from actors.runtime.errors import (
     UNREADABLE,
+    ActorError,
     ActorFailed,
     AskTimeout,
+    NameLost,
     NoSuchActor,
     ProtocolError,
     Refused,
@@ -128,6 +130,7 @@ class Node:
         subject = departures(self.namespace)
         self._subscriptions.append(await self.transport.subscribe(subject, self._on_departed))
         self.registry.on_records = self._on_records
+        self.registry.on_lost = self._on_lost
         await self.registry.start(self._observe)
 
     async def host(self, item: Hosted) -> Actor:
@@ -183,7 +186,8 @@ class Node:
         return cell
 
     async def wait(self) -> None:
-        """Return after `stop`; raise ActorFailed when an actor failed."""
+        """Return after `stop`; raise ActorFailed when an actor failed, NameLost when a name of an
+        actor here was claimed by a successor."""
         assert self._failure is not None, "start comes first"
         await asyncio.shield(self._failure)
 
@@ -226,8 +230,15 @@ class Node:
 
     def fail(self, actor: Actor, error: BaseException) -> None:
         """An actor cannot go on: so the node cannot."""
+        self._end(ActorFailed(actor.address.name, error))
+
+    def _on_lost(self, entry: Entry, successor: int) -> None:
+        """Nobody may act under a name that another has: not even to finish what is in hand."""
+        self._end(NameLost(entry.name, entry.incarnation, successor))
+
+    def _end(self, error: ActorError) -> None:
         if self._failure is not None and not self._failure.done() and not self._stopped:
-            self._failure.set_exception(ActorFailed(actor.address.name, error))
+            self._failure.set_exception(error)
             # Seen already: a node that fails while it starts has nobody in `wait` yet.
             self._failure.exception()
 

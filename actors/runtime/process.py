@@ -2,7 +2,7 @@
 
 Started by a supervisor, or by hand with the same file. Exit codes follow sysexits.h:
 0 asked to stop, 69 NATS or etcd out of reach, 70 an actor failed, 73 the name is taken,
-78 the specification is wrong.
+75 the name was lost to a successor, 78 the specification is wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ import structlog
 from actors.runtime import logs, tasks
 from actors.runtime.actor import Actor
 from actors.runtime.cell import Cell
-from actors.runtime.errors import UNREADABLE, ActorError, ActorFailed, NameTaken, PlaneUnavailable
+from actors.runtime.errors import (
+    UNREADABLE,
+    ActorError,
+    ActorFailed,
+    NameLost,
+    NameTaken,
+    PlaneUnavailable,
+)
 from actors.runtime.link import (
     Beat,
     DrainOrder,
@@ -45,6 +52,7 @@ from actors.runtime.transport.nats import NatsSettings, NatsTransport
 EXIT_UNAVAILABLE = 69
 EXIT_FAILED = 70
 EXIT_NAME_TAKEN = 73
+EXIT_NAME_LOST = 75
 EXIT_CONFIGURATION = 78
 RECONNECT_S = 0.2
 """A supervisor that comes back is found within this time."""
@@ -140,6 +148,8 @@ class Process:
             return self._give_up(EXIT_UNAVAILABLE, error)
         except NameTaken as error:
             return self._give_up(EXIT_NAME_TAKEN, error)
+        except NameLost as error:
+            return self._give_up(EXIT_NAME_LOST, error)
         except SpecError as error:
             return self._give_up(EXIT_CONFIGURATION, error)
         except ActorFailed as error:

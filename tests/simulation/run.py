@@ -6,7 +6,7 @@ import os
 import random
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from types import SimpleNamespace
@@ -59,7 +59,17 @@ class Result(msgspec.Struct):
 
 def run(seed: int, *, keep: list[int] | None = None, verbose: bool = False) -> Result:
     """Run a seed. `keep`: the indices of the faults that strike; all when None."""
-    scenario = scenarios.make(seed)
+    return play(scenarios.make(seed), keep=keep, verbose=verbose)
+
+
+def play(
+    scenario: scenarios.Scenario,
+    life: Callable[[World], Awaitable[None]] | None = None,
+    *,
+    keep: list[int] | None = None,
+    verbose: bool = False,
+) -> Result:
+    """Run a scenario; with a `life`, that is what happens in it."""
     if keep is not None:
         kept = [scenario.faults[index] for index in keep]
         scenario = msgspec.structs.replace(scenario, faults=kept)
@@ -68,7 +78,7 @@ def run(seed: int, *, keep: list[int] | None = None, verbose: bool = False) -> R
     failure = ""
     with _inside(world):
         try:
-            world.loop.run(_live(world))
+            world.loop.run((life or _live)(world))
         except (Violation, Stuck) as error:
             failure = str(error)
         except Exception:  # noqa: BLE001 - a defect of the simulation is shown like one it found
@@ -76,7 +86,7 @@ def run(seed: int, *, keep: list[int] | None = None, verbose: bool = False) -> R
         digest = world.digest
         world.loop.bury()
     return Result(
-        seed,
+        scenario.seed,
         failure,
         digest,
         world.sometimes,
@@ -91,7 +101,7 @@ def run(seed: int, *, keep: list[int] | None = None, verbose: bool = False) -> R
 async def _live(world: World) -> None:
     scenario = world.scenario
     world.start_supervisor()
-    await world.until(lambda: _not_up(world), UP_WITHIN_S, "the service is up")
+    await world.until(lambda: not_up(world), UP_WITHIN_S, "the service is up")
     world.trace("UP")
     begun = world.loop.now
     world.nemesis.schedule(scenario.faults)
@@ -115,10 +125,10 @@ async def _live(world: World) -> None:
         "every request has ended",
     )
     _judge(world)
-    await world.until(lambda: _not_up(world), 60.0, "the service is up again")
-    await _probe(world)
+    await world.until(lambda: not_up(world), 60.0, "the service is up again")
+    await probe(world)
     await world.until(lambda: _unrest(world), QUIET_WITHIN_S, "all is quiet")
-    await _leave(world)
+    await leave(world)
 
 
 def _at(world: World, when: float) -> str:
@@ -132,7 +142,7 @@ def _requests(world: World) -> str:
     return ", ".join(map(str, later + [c.ask.number for c in world.calls if not c.ended]))
 
 
-def _not_up(world: World) -> str:
+def not_up(world: World) -> str:
     """What is still missing from a service that runs as it should."""
     supervisor = world.supervisor
     if supervisor is None or supervisor.proc.dead:
@@ -150,11 +160,10 @@ def _not_up(world: World) -> str:
 
 def _disagreement(world: World) -> str:
     """Where some node's view of who is there differs from what is."""
-    truth = {
-        cell.entry.name: cell.entry.incarnation
-        for node in world.nodes.values()
-        for cell in node.cells
-    }
+    owners = [cell.entry for node in world.nodes.values() for cell in node.cells]
+    truth = {entry.name: entry.incarnation for entry in owners}
+    if len(truth) < len(owners):
+        return f"one name, two owners: {sorted(entry.name for entry in owners)}"
     wanted = {name for node in world.scenario.nodes for name in node}
     if set(truth) != wanted:
         return f"missing: {sorted(wanted - set(truth))}"
@@ -190,7 +199,7 @@ def _may_fail(world: World, call: Call) -> bool:
     )
 
 
-async def _probe(world: World) -> None:
+async def probe(world: World) -> None:
     """Every ingress must serve as if nothing had been."""
     rng = random.Random(f"probe/{world.seed}")
     probes = []
@@ -239,7 +248,7 @@ def _unrest(world: World) -> str:
     return _disagreement(world)
 
 
-async def _leave(world: World) -> None:
+async def leave(world: World) -> None:
     """Stop it in order: nothing may be left."""
     supervisor = world.supervisor
     assert supervisor is not None, "it is up"

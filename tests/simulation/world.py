@@ -131,7 +131,19 @@ class World:
                 return  # NATS or etcd was out of reach: to be tried again
             if how == "exit 73" and self.supervisor is not None:
                 return
+            if how == "exit 75" and node is not None and self._is_replaced(node):
+                self.count("a node that had lost its name ended itself")
+                return
             raise Violation(f"{proc} ended by itself: {how}")
+
+    def _is_replaced(self, node: Node) -> bool:
+        """Whether another node has a name of this one, in a later life."""
+        mine = {cell.entry.name: cell.entry.incarnation for cell in node.cells}
+        return any(
+            cell.entry.incarnation > mine.get(cell.entry.name, cell.entry.incarnation)
+            for other in self.nodes.values()
+            for cell in other.cells
+        )
 
     def node_of(self, name: str) -> tuple[Proc, Node] | None:
         """The live process that hosts an actor, or a node of that name."""

@@ -70,6 +70,8 @@ class Listed(msgspec.Struct, frozen=True):
 
 Observation = Put | Deleted | Listed
 Observer = Callable[[Observation], None]
+Loser = Callable[[Entry, int], None]
+"""Takes an entry of ours, and the incarnation of the successor that its name was lost to."""
 Health = Literal["connected", "lost"]
 Records = Mapping[str, bytes]
 """Every record, by its key: some words with `/` between them, what follows the first is the
@@ -81,10 +83,14 @@ class Registry(ABC):
 
     Outages are the registry's business: it goes on trying, writes its entries again when it gets
     through, and lists afresh. Callers keep the last view meanwhile.
+
+    `on_lost`, if set, is called once for each name that a later life turns out to have claimed: the
+    lease ran out while this process was stopped or cut off.
     """
 
     on_records: Callable[[Records], None] | None = None
     """Called with all records before the first `Listed`, and again whenever one has changed."""
+    on_lost: Loser | None = None
 
     @abstractmethod
     async def start(self, observer: Observer) -> None:

@@ -331,6 +331,8 @@ class EtcdRegistry(Registry):
         if mine is not None and incarnation > mine.incarnation:
             log.warning("registry_name_lost", actor=name, to=incarnation)
             del self._mine[name]
+            if self.on_lost is not None:
+                self.on_lost(mine, incarnation)
 
     def _key(self, name: str) -> bytes:
         return self._prefix + name.encode()

@@ -95,6 +95,10 @@ class LocalRegistry(Registry):
             return
         if holder is None or holder.incarnation <= entry.incarnation:
             self._store.write(entry)
+            return
+        del self._mine[entry.name]
+        if self.on_lost is not None:
+            self.on_lost(entry, holder.incarnation)
 
     async def withdraw(self, entry: Entry) -> None:
         self._mine.pop(entry.name, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -31,6 +32,7 @@ from actors.runtime.pids import process_started
 from actors.runtime.process import (
     EXIT_CONFIGURATION,
     EXIT_FAILED,
+    EXIT_NAME_LOST,
     EXIT_NAME_TAKEN,
     EXIT_UNAVAILABLE,
     ActorSpec,
@@ -336,6 +338,30 @@ async def test_a_name_is_taken_until_its_process_dies_and_down_when_the_lease_ru
 
         assert taken == EXIT_NAME_TAKEN
         assert watcher.downs() == [Down(first, "left the registry")]
+
+
+async def test_a_node_frozen_beyond_its_lease_ends_itself_when_its_name_has_a_successor(
+    plane: Plane, tmp_path: Path
+) -> None:
+    async with theatre(plane, tmp_path) as house:
+        watcher = await house.opened.host(Watcher, "w")
+        watcher.watch("player")
+        frozen, link = await house.prepared(house.spec())
+        frozen.send_signal(signal.SIGSTOP)
+        while not watcher.downs():
+            await watcher.until(len(watcher.seen) + 1)
+        successor, _ = await house.prepared(house.spec())
+        frozen.send_signal(signal.SIGCONT)
+        failing = await hear(link, Failing)
+        code, _ = await ended(frozen)
+        await link.close()
+
+        assert code == EXIT_NAME_LOST
+        assert re.fullmatch(r"player/0#\d+ lost its name to #\d+, .*", failing.reason)
+        assert successor.returncode is None
+        found = watcher.directory.find("player/0")
+        assert found is not None
+        assert found.pid == successor.pid
 
 
 async def test_a_standby_waits_without_a_name_and_takes_it_over_when_promoted(
