@@ -20,6 +20,7 @@ _NODE_CODES = MappingProxyType(
     }
 )
 """What `actors.runtime.process` means by its exit codes."""
+_UNAVAILABLE = 69
 _POLITE = frozenset({signal.SIGTERM, signal.SIGINT})
 _SHOWN_CHARACTERS = 300
 
@@ -67,7 +68,8 @@ def reason_of(
         return Reason(Kind.NORMAL) if asked is Asked.NOTHING else SHUTDOWN
     meaning = _NODE_CODES.get(ending.code) if node else None
     text = f"exit code {ending.code}" + (f", {meaning}" if meaning else "")
-    return Reason(Kind.ABNORMAL, _with(text, said or (tail[-1] if tail else "")))
+    kind = Kind.UNAVAILABLE if node and ending.code == _UNAVAILABLE else Kind.ABNORMAL
+    return Reason(kind, _with(text, said or (tail[-1] if tail else "")))
 
 
 def _with(text: str, detail: str) -> str:

@@ -71,6 +71,8 @@ class Supervisor:
         self._waiting: deque[tree.Event] = deque()
         self._stepping = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._goes_on = bool(adopted.taken or adopted.lost)
+        """Whether an earlier supervisor has served, and this one goes on."""
         self._hurried = False
         """Whether to stop without draining."""
         self._loop = asyncio.get_running_loop()
@@ -113,7 +115,7 @@ class Supervisor:
         try:
             try:
                 self._booted_at = self._loop.time()
-                self._feed(tree.Boot())
+                self._feed(tree.Boot(goes_on=self._goes_on))
                 gone = await asyncio.shield(self._gone)
             except BaseException:  # whatever it is, no child may be left without a supervisor
                 self.stop(force=True)

@@ -68,6 +68,8 @@ class Lifecycle:
         self.nodes: dict[str, Node] = {}
         self.timers: dict[str, Node] = {}
         self.gone = False
+        self.patient = False
+        """Whether something may serve that must not end because the plane is away."""
         self._runs = 0
         self._timers_set = 0
         self._random = Random(seed)
@@ -203,6 +205,7 @@ class Lifecycle:
         self._cancel_timer(node)
         self._to(node, State.RUNNING)
         node.ready_at = self.now
+        self.patient = self.patient or node is self.root
         self._report(ReportKind.PROGRESS, node, None)
         node.origin = Origin.AUTOMATIC
         tickets, node.on_start = node.on_start, []
@@ -502,7 +505,7 @@ class Lifecycle:
         self._report(ReportKind.START_ERROR, node, reason)
         self.refuse_start(node, Refusal.START_FAILED, reason)
         match node.origin:
-            case Origin.INITIAL if sup.state is State.STARTING:
+            case Origin.INITIAL if sup.state is State.STARTING and not self._blameless(reason):
                 self._end(sup, Reason(Kind.START_FAILED, FAILED_TO_START, node.id, reason), 1)
             case Origin.ADDED:
                 self.forget(node)
@@ -523,23 +526,21 @@ class Lifecycle:
         assert sup is not None, "nobody restarts the root"
         if stable(node, self.now):
             node.failures = 0
-        node.failures += 1
-        if node.spec.max_failures is not None:
-            if node.failures >= node.spec.max_failures:
-                self._give_up(node, reason)
+        blameless = not first_try and self._blameless(reason)
+        if not blameless:
+            node.failures += 1
+            if self._ends_it(node, sup, reason):
                 return
-        elif not aside(node) and not sup.window.admit(
-            self.now, intensity=sup.spec.intensity, period_s=sup.spec.period_s
-        ):
-            end = Reason(Kind.SHUTDOWN, MAX_INTENSITY, node.id, reason)
-            self._report(ReportKind.SHUTDOWN, sup, end)
-            self._end(sup, end, 1)
-            return
         node.restarts += 1
-        delay = node.spec.backoff.delay(node.failures, self._random.random())
+        # One that is not counted does not follow at once, as a first failure may.
+        failures = max(2, node.failures) if blameless else node.failures
+        delay = node.spec.backoff.delay(failures, self._random.random())
         group = _in_group(node, sup)
         self._to(node, State.RESTARTING)
-        if group:
+        if group and blameless:
+            # It was not up, so nobody loses anything by its end; those after it wait on.
+            sup.to_start.appendleft(node)
+        elif group:
             self._sweep(sup, node)
         elif not aside(node):
             sup.mending.add(node.id)
@@ -549,6 +550,26 @@ class Lifecycle:
                 sup.gate = node
         elif not group:
             self.start(node)
+
+    def _ends_it(self, node: Node, sup: Supervisor, reason: Reason) -> bool:
+        """Count one failure; when it is one too many, give the node up, or end its supervisor."""
+        if node.spec.max_failures is not None:
+            if node.failures < node.spec.max_failures:
+                return False
+            self._give_up(node, reason)
+            return True
+        if aside(node) or sup.window.admit(
+            self.now, intensity=sup.spec.intensity, period_s=sup.spec.period_s
+        ):
+            return False
+        end = Reason(Kind.SHUTDOWN, MAX_INTENSITY, node.id, reason)
+        self._report(ReportKind.SHUTDOWN, sup, end)
+        self._end(sup, end, 1)
+        return True
+
+    def _blameless(self, reason: Reason) -> bool:
+        """Whether a failed start is to be tried again for as long as it takes."""
+        return self.patient and reason.origin.kind is Kind.UNAVAILABLE
 
     def _try_at(self, node: Node, at: float) -> None:
         self._set_timer(node, "retry", at)

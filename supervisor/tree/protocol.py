@@ -22,7 +22,14 @@ Ref = int | str
 
 
 class Boot(msgspec.Struct, frozen=True, tag=True):
-    """Start the tree. The second one does nothing."""
+    """Start the tree. The second one does nothing.
+
+    `goes_on`: an earlier tree's children may run already and serve. A child that is `UNAVAILABLE`
+    is then tried again until it is not, as always once the tree has been up; otherwise the start
+    fails, and whoever ordered it sees why.
+    """
+
+    goes_on: bool = False
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag=True):

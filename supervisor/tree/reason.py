@@ -18,6 +18,9 @@ class Kind(enum.StrEnum):
     """SIGKILL, whoever sent it. A report tells ours from others': see `ReportKind`."""
     ABNORMAL = "abnormal"
     """Any other exit code or signal, a lost heartbeat, a broken protocol."""
+    UNAVAILABLE = "unavailable"
+    """It could not do without something that is not there and that it is not to blame for: NATS or
+    etcd. Before it was ready, that is no failure that counts."""
     START_FAILED = "start_failed"
     """It ended, or was ended at its deadline, before it was ready."""
 

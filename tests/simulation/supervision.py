@@ -102,13 +102,21 @@ class SimChild(msgspec.Struct, eq=False):
 class SimSupervisor:
     """Runs a tree in a process of its own. It can be killed; the next one adopts what runs."""
 
-    def __init__(self, world: World, spec: tree.SupervisorSpec, above: dict[str, int]) -> None:
+    def __init__(
+        self,
+        world: World,
+        spec: tree.SupervisorSpec,
+        above: dict[str, int],
+        *,
+        goes_on: bool,
+    ) -> None:
         self.world = world
         self.proc = world.loop.process("supervisor")
         self.above = above
         self.children: dict[str, SimChild] = {}
         self.links: list[SimLink] = []
         self.gone: tree.Gone | None = None
+        self._goes_on = goes_on
         self._tree = tree.Tree(spec, seed=world.seed)
         self._waiting: deque[tree.Event] = deque()
         self._stepping = False
@@ -121,7 +129,7 @@ class SimSupervisor:
 
     async def _start(self) -> None:
         self._vigil = Vigil(self._condemn)
-        self.feed(tree.Boot())
+        self.feed(tree.Boot(goes_on=self._goes_on))
         transport = SimTransport(self.world.nats)
         while True:
             try:
@@ -286,4 +294,5 @@ def _reason(child: SimChild, how: str) -> tree.Reason:
         return tree.Reason(tree.Kind.KILLED, child.verdict or how)
     if how == "exit 0":
         return tree.SHUTDOWN if child.asked else tree.NORMAL
-    return tree.Reason(tree.Kind.ABNORMAL, child.failing or how)
+    kind = tree.Kind.UNAVAILABLE if how == "exit 69" else tree.Kind.ABNORMAL
+    return tree.Reason(kind, child.failing or how)

@@ -98,7 +98,7 @@ class World:
                 for id_, child in (old.children | old._unclaimed).items()
                 if not child.proc.dead
             }
-        self.supervisor = SimSupervisor(self, self.scenario.tree(), above)
+        self.supervisor = SimSupervisor(self, self.scenario.tree(), above, goes_on=old is not None)
 
     def begin(self, id_: str, proc: Proc, spec: NodeSpec) -> None:
         """A node's process runs its code from here on."""

@@ -46,6 +46,13 @@ def test_a_node_s_exit_code_is_explained() -> None:
     assert reason.detail == "exit code 73, the name is taken: who is there"
 
 
+def test_a_node_without_its_plane_is_not_to_blame_and_a_server_of_that_code_is() -> None:
+    node = reason_of(Exit(code=69), asked=Asked.NOTHING, node=True)
+    server = reason_of(Exit(code=69), asked=Asked.NOTHING, node=False)
+
+    assert (node.kind, server.kind) == (Kind.UNAVAILABLE, Kind.ABNORMAL)
+
+
 def test_what_the_node_said_is_better_than_its_last_line() -> None:
     reason = reason_of(
         Exit(code=70), asked=Asked.NOTHING, node=True, said="a/0 failed: boom", tail=["}"]

@@ -350,11 +350,12 @@ async def test_a_node_frozen_beyond_its_lease_ends_itself_when_its_name_has_a_su
         frozen.send_signal(signal.SIGSTOP)
         while not watcher.downs():
             await watcher.until(len(watcher.seen) + 1)
-        successor, _ = await house.prepared(house.spec())
+        successor, successors_link = await house.prepared(house.spec())
         frozen.send_signal(signal.SIGCONT)
         failing = await hear(link, Failing)
         code, _ = await ended(frozen)
         await link.close()
+        await successors_link.close()
 
         assert code == EXIT_NAME_LOST
         assert re.fullmatch(r"player/0#\d+ lost its name to #\d+, .*", failing.reason)
