@@ -27,10 +27,13 @@ def watched(world: World) -> Iterator[None]:
     step = Session.step
 
     def stepping(self: Session, event: life.Event, now: float) -> list[life.Action]:
+        delivered = len(self.delivered)
         before = (self.epoch, len(self.delivered) - self._epoch_start, self.stale_chunks)
         actions = step(self, event, now)
         if isinstance(event, life.Arrived):
             _count_arrival(world, event, before, self)
+            if event.chunk.epoch != before[0] and len(self.delivered) > delivered:
+                world.wrong(f"attempt {before[0]} took tokens of attempt {event.chunk.epoch}")
         if any(isinstance(action, life.Submit) for action in actions):
             _count_replay(world, event, self)
         return actions
