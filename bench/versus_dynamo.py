@@ -63,11 +63,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose names contain these")
     parser.add_argument("--without-peer", action="store_true", help="measure this project alone")
     parser.add_argument("--json", type=Path, help="write every run here, too")
     arguments = parser.parse_args()
-    cases = [case for case in CASES if arguments.only in case.name]
+    cases = [case for case in CASES if any(part in case.name for part in arguments.only)]
     services: list[Service] = [fused(), isolated()]
     if not arguments.without_peer:
         services.insert(0, Dynamo())
