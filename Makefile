@@ -42,6 +42,9 @@ chaos-table: setup ## Each kind of fault 30 times, then every two at once (40 mi
 	$(BIN)/python -m bench.chaos --table
 	$(BIN)/python -m bench.chaos --pairs
 
+hosts: setup ## Three hosts (network namespaces): one is lost under load; needs root (1 minute)
+	$(BIN)/python -m pytest -m 'long or not long' tests/hosts
+
 SEEDS ?= 10000
 simulate: setup ## The whole service in virtual time under seeded faults: SEEDS=10000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
@@ -94,5 +97,5 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test schemathesis clients resolve oldest conformance simulate faults chaos chaos-table \
+.PHONY: help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
 	restart storm versus profile lint format lock clean

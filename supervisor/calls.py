@@ -196,6 +196,19 @@ class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
     actors: tuple[ActorStatus, ...] = ()
 
 
+class RegisteredActor(msgspec.Struct, frozen=True, kw_only=True):
+    """An actor as the registry has it, on whichever node."""
+
+    role: str
+    instance: int
+    state: str
+    host: str
+    """The node of the topology it lives on."""
+    incarnation: int
+    process: str
+    pid: int
+
+
 class Status(Answer, frozen=True):
     """A supervisor and everything below it."""
 
@@ -217,6 +230,12 @@ class Status(Answer, frozen=True):
     time between them."""
     web: str | None = None
     """The address of its page, if it serves one."""
+    node: str | None = None
+    """Of a topology of several nodes: the one whose supervisor this is."""
+    registered: tuple[RegisteredActor, ...] = ()
+    """Of a topology of several nodes: every actor of every node, by node and name."""
+    registry: str = ""
+    """Whether that is `current`, or what was known when the registry was `lost`."""
 
 
 class MetricsText(Answer, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 from actors.runtime.registry.etcd import EtcdSettings
 from actors.runtime.transport.nats import NatsSettings, TlsFiles
 from supervisor import services
+from supervisor.etcd_login import require_login
 from supervisor.layout import Layout
 from supervisor.runstate import RunState, still_runs
 from supervisor.topology import Service, Tls, Topology
@@ -31,21 +32,33 @@ def connect(
     """Choose ports, and write the embedded servers' configuration.
 
     They get the ports and the token they had under the `last` supervisor. Raises
-    ServerNotFoundError, OSError.
+    ServerNotFoundError, LoginNotSetError, OSError.
     """
     nats_port, etcd_port, peer_port = _ports(topology, last)
+    nats_host, etcd_host = (
+        services.HOST if service.listen is None else services.resolve(service.listen)
+        for service in (topology.nats, topology.etcd)
+    )
     servers: list[services.Server] = []
     if topology.nats.embedded:
-        token = None if last is None else last.nats_token
-        own_nats = services.embed_nats(layout, environ, nats_port, token)
+        token = topology.nats.token or (None if last is None else last.nats_token)
+        own_nats = services.embed_nats(layout, environ, nats_port, token, nats_host)
         servers.append(own_nats.server)
         nats = NatsSettings(urls=(own_nats.url,), token=own_nats.token)
     else:
         nats = nats_settings(topology.nats)
     if topology.etcd.embedded:
-        own_etcd = services.embed_etcd(layout, environ, etcd_port, peer_port)
+        own_etcd = services.embed_etcd(layout, environ, etcd_port, peer_port, etcd_host)
         servers.append(own_etcd.server)
-        etcd = EtcdSettings(urls=(own_etcd.url,))
+        user, password = topology.etcd.user, topology.etcd.password
+        if password is not None:
+            port, spare_peer = services.free_ports(2)
+            spare = services.embed_etcd(layout, environ, port, spare_peer)
+            require_login(
+                spare.server.argv, spare.url, spare.server.ready_mark, layout.etcd, password,
+                services.server_environment(environ),
+            )  # fmt: skip
+        etcd = EtcdSettings(urls=(own_etcd.url,), user=user, password=password)
     else:
         etcd = etcd_settings(topology.etcd)
     return Connections(

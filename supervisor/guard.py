@@ -118,7 +118,8 @@ class Guard:
         last = read_run_state(self._layout.run)
         who = "a supervisor" if last is None else f"supervisor {last.supervisor.pid}"
         me = msgspec.structs.replace(
-            this_process(self._layout.state.name, Path()), topology=f"the clearing up after {who}"
+            this_process(self._layout.namespace, Path(), self._layout.node),
+            topology=f"the clearing up after {who}",
         )
         # `supervise down` asks the lock's holder to end, and waits for it: this is what it means.
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -54,13 +54,17 @@ def check_host(reading: Reading, host: Host) -> None:
         for key, message in _objections(node, host)
     ]
     nodes = [node for node in reading.topology.nodes() if node.gpus]
-    wanted = sum((node.gpus or 0) * (node.replicas + len(node.understudies())) for node in nodes)
+    wanted = sum((node.gpus or 0) * _processes(node) for node in nodes)
     if nodes and wanted > len(host.gpus):
         message = f"expected at most {len(host.gpus)} GPUs in all, as many as this host has for us"
         where = (*entry_path(nodes[-1]), "gpus")
         problems.append(reading.document.problem(where, f"{message}; found {wanted}"))
     if problems:
         raise TopologyError(problems, reading.document.text)
+
+
+def _processes(node: Node) -> int:
+    return len(list(node.instances())) + len(node.understudies())
 
 
 def _objections(node: Node, host: Host) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+NODE_MARK = "@"
+"""Between namespace and node in the name of a state directory; in neither."""
 MAX_SOCKET_PATH_BYTES = 100
 """The system's limit is 108, the terminating NUL included."""
 
@@ -40,6 +42,16 @@ class Layout:
         self.nats = self.state / "nats"
         self.etcd = self.state / "etcd"
         self.socket = socket_path(self.state, environ, os.getuid())
+
+    @property
+    def namespace(self) -> str:
+        """Whose state it is."""
+        return self.state.name.partition(NODE_MARK)[0]
+
+    @property
+    def node(self) -> str | None:
+        """Which part of the namespace, if it is of several nodes."""
+        return self.state.name.partition(NODE_MARK)[2] or None
 
     def log(self, child: str) -> Path:
         """Where a child's output goes."""

@@ -35,6 +35,8 @@ from supervisor.watchdog import Deadlines
 FORKABLE_VARIABLES = frozenset({"CUDA_VISIBLE_DEVICES"})
 """Environment a node may have of its own and still be forked: read when it is used. Others are
 read when a library is loaded, which a zygote has done already."""
+STAND_INS_A_NODE = 100_000
+"""Far above what a person numbers; a stand-in shows as such by it."""
 COLD_ENGINES = frozenset({"tensorrt_llm"})
 """Engines that must not be forked (MPI, CUDA)."""
 
@@ -137,6 +139,7 @@ class Nodes:
                 )
                 for actor in instance.actors
             ),
+            host=self._topology.here,
             link=str(self._layout.socket),
             orphan_timeout_s=self._topology.orphan_timeout_s,
             heartbeat_s=HEARTBEAT_EVERY_S,
@@ -173,6 +176,7 @@ class Nodes:
             ),
             gpus=instance.node.gpus,
             surge=_may_surge(instance),
+            stand_ins_from=_stand_ins_from(self._topology),
         )
 
 
@@ -212,6 +216,13 @@ def _zygote_of(instance: NodeInstance) -> str | None:
     if not all(module.startswith("actors.") for module in modules):
         return "zygote/own"
     return "zygote/worker" if "actors.worker.actor" in modules else "zygote/light"
+
+
+def _stand_ins_from(topology: Topology) -> int:
+    """Other nodes have replicas of the same roles, and stand-ins at the same time."""
+    if topology.here is None:
+        return 0
+    return STAND_INS_A_NODE * (list(topology.machines).index(topology.here) + 1)
 
 
 def _may_surge(instance: NodeInstance) -> bool:

@@ -45,6 +45,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of the embedded servers."""
     etcd_peer_port: int | None = None
     """Of the embedded etcd."""
+    here: str | None = None
+    """The node of the topology that this is the plan of; None where it has no more than one."""
 
 
 def make_plan(
@@ -58,7 +60,7 @@ def make_plan(
     """Choose ports, write the servers' configuration, and lay the tree out.
 
     Embedded servers get the ports and the token they had under the `last` supervisor, so that
-    what it has left can be taken over. Raises ServerNotFoundError, OSError.
+    what it has left can be taken over. Raises ServerNotFoundError, LoginNotSetError, OSError.
     """
     environ = _marked(environ, layout)
     found = connect(topology, layout, environ, last)
@@ -79,6 +81,7 @@ def make_plan(
         etcd=found.etcd,
         ports={server.name: server.port for server in found.servers},
         etcd_peer_port=found.etcd_peer_port,
+        here=topology.here,
     )
 
 

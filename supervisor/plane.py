@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from msgspec.structs import replace
+
 from supervisor import guard, services, tree
 from supervisor.launchers.mpirun import ENVIRONMENT, command, find_mpirun
 from supervisor.launchers.world import WorldImage
@@ -62,7 +64,7 @@ def plane_spec(
                         env=env,
                         cwd=str(layout.state),
                         ready_mark=server.ready_mark,
-                        probe=PROBES[server.name](server.port),
+                        probe=replace(PROBES[server.name](server.port), host=server.host),
                         watchdog=SERVER_DEADLINES,
                     ),
                 )

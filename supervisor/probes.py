@@ -32,6 +32,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """A question to a server on this host."""
 
     port: int
+    host: str = "127.0.0.1"
     request: bytes = b""
     answer: bytes
     """What a living server's answer begins with."""
@@ -53,7 +54,7 @@ async def answers(probe: Probe, *, timeout_s: float = PATIENCE_S) -> bool:
     """Ask once, over a connection of its own."""
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection("127.0.0.1", probe.port)
+            reader, writer = await asyncio.open_connection(probe.host, probe.port)
             try:
                 writer.write(probe.request)
                 return await reader.readexactly(len(probe.answer)) == probe.answer

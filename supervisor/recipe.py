@@ -58,6 +58,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """How many GPUs it gets for itself alone; None leaves all visible."""
     surge: bool = False
     """Whether a stand-in may run beside it while it is being replaced, see `change.rollout`."""
+    stand_ins_from: int = 0
+    """The least number of such a stand-in: no other node of the topology gives it one as high."""
 
 
 def leaves(spec: tree.Spec) -> Iterator[tuple[str, Recipe]]:

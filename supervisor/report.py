@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from supervisor import tree
-from supervisor.calls import ActorStatus, ChildRow, Status
+from supervisor.calls import ActorStatus, ChildRow, RegisteredActor, Status
 from supervisor.child import Child
 from supervisor.ids import is_understudy
 from supervisor.layout import Layout
@@ -45,6 +45,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     falls: Mapping[str, Fall] = {}
     """By id."""
     web: str | None = None
+    registered: tuple[RegisteredActor, ...] = ()
+    registry: str = ""
 
 
 class _Published(msgspec.Struct, frozen=True):
@@ -112,6 +114,9 @@ def make_status(
         ),
         clock_s=sight.now,
         web=sight.web,
+        node=plan.here,
+        registered=sight.registered,
+        registry=sight.registry,
     )
 
 

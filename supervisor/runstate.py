@@ -22,6 +22,8 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970."""
     namespace: str
     topology: str
+    node: str | None = None
+    """Of the topology's nodes, the one it runs; None where the topology has none."""
 
 
 class LockHeldError(Exception):
@@ -33,10 +35,12 @@ class LockHeldError(Exception):
         if holder is not None:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
             who = f"pid {holder.pid}, since {since}, with {holder.topology}"
+        node = "" if holder is None or holder.node is None else f" --node {holder.node}"
+        on = f" on node '{holder.node}'" if holder is not None and holder.node else ""
         super().__init__(
-            f"namespace '{namespace}' already has a supervisor: {who}\n"
-            f"  see it:   supervise status --namespace {namespace}\n"
-            f"  stop it:  supervise down --namespace {namespace}\n"
+            f"namespace '{namespace}' already has a supervisor{on}: {who}\n"
+            f"  see it:   supervise status --namespace {namespace}{node}\n"
+            f"  stop it:  supervise down --namespace {namespace}{node}\n"
             f"  or give this one another name: --namespace NAME"
         )
 
@@ -138,7 +142,7 @@ def read_run_state(path: Path) -> RunState | None:
         return None
 
 
-def this_process(namespace: str, topology: Path) -> Holder:
+def this_process(namespace: str, topology: Path, node: str | None = None) -> Holder:
     """This process as the holder of a namespace."""
     pid = os.getpid()
     return Holder(
@@ -147,4 +151,5 @@ def this_process(namespace: str, topology: Path) -> Holder:
         since=time.time(),
         namespace=namespace,
         topology=str(topology.absolute()),
+        node=node,
     )

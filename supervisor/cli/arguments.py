@@ -128,7 +128,7 @@ MIN_INTERVAL_S = 0.1
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ANY_PORT = 0
 _VALUED = frozenset(
-    {"--set", "--port", "--namespace", "--state-dir", "--log-level", "--web", "--keys"}
+    {"--set", "--port", "--namespace", "--node", "--state-dir", "--log-level", "--web", "--keys"}
 )
 """Those that may stand before the command or the file and are followed by a value."""
 
@@ -142,6 +142,7 @@ class Options(argparse.Namespace):
     sets: list[str]
     port: int | None
     namespace: str | None
+    node: str | None
     state_dir: str | None
     log_level: str | None
     level: Literal["debug", "info", "warning", "error"] | None = None
@@ -428,6 +429,12 @@ def _common() -> argparse.ArgumentParser:
     )
     group.add_argument("--port", type=int, metavar="N", help="the port of the ingress")
     group.add_argument("--namespace", metavar="NAME", help="instead of the topology's own")
+    group.add_argument(
+        "--node",
+        metavar="NAME",
+        help="the node of the topology's `nodes` that this host is (default: as Slurm says, "
+        "else the one called like this host)",
+    )
     group.add_argument(
         "--state-dir",
         metavar="DIR",

@@ -16,12 +16,16 @@ from supervisor.topology import Overrides, Reading, TopologyError, check_options
 from supervisor.topology import schema as describe
 
 
+def overrides_of(options: Options) -> Overrides:
+    """What the command line changes in a topology."""
+    return Overrides(sets=tuple(options.sets), port=options.port, namespace=options.namespace)
+
+
 def read_topology(options: Options, environ: Mapping[str, str]) -> Reading | None:
     """Read the file with its overrides; None when that printed what is wrong."""
     assert options.file is not None, "these commands have a file"
-    overrides = Overrides(sets=tuple(options.sets), port=options.port, namespace=options.namespace)
     try:
-        return read(options.file, environ=environ, overrides=overrides)
+        return read(options.file, environ=environ, overrides=overrides_of(options))
     except TopologyError as error:
         print(render(error), file=sys.stderr)
         return None

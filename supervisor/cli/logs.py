@@ -47,7 +47,7 @@ def logs(options: Options, environ: Mapping[str, str]) -> int:
 
 def _layout(options: Options, environ: Mapping[str, str]) -> Layout:
     if options.namespace is not None:
-        return Layout(state_dir(options.namespace, environ), environ)
+        return Layout(state_dir(options.namespace, environ, options.node), environ)
     return choose(options, environ)
 
 

@@ -15,12 +15,15 @@ _NOT_RUNNING = (3, "no supervisor runs, it is not clear which one is meant, or i
 _STATE_DIR = "UNDERSTUDY_STATE_DIR"
 _NO_COLOR = "NO_COLOR"
 _COLUMNS = "COLUMNS"
+_SLURM = ("SLURMD_NODENAME", "SLURM_NODEID")
 _VARIABLES = MappingProxyType(
     {
         _STATE_DIR: "where run states are kept; --state-dir comes first "
         "(default $XDG_STATE_HOME/understudy, else ~/.local/state/understudy)",
         "NATS_SERVER": "URLs of the NATS to use where the topology does not say",
         "ETCD_ENDPOINTS": "endpoints of the etcd to use where the topology does not say",
+        "SLURMD_NODENAME": "the node of the topology that this is, if it has one of that name",
+        "SLURM_NODEID": "else the one at this place in its list, from 0; --node comes first",
         _NO_COLOR: "when set and not empty: no colours",
         _COLUMNS: "how wide a frame may be when the output is not a terminal",
         "PATH": "nats-server and etcd found here are used when newer than our own",
@@ -59,7 +62,7 @@ The first Ctrl-C (or SIGTERM) stops in good order, the second kills.
                 _USAGE,
                 (130, "interrupted before anything was started"),
             ),
-            (_STATE_DIR, "NATS_SERVER", "ETCD_ENDPOINTS", "PATH", _NO_COLOR),
+            (_STATE_DIR, "NATS_SERVER", "ETCD_ENDPOINTS", *_SLURM, "PATH", _NO_COLOR),
         ),
         "check": Manual(
             """\

@@ -15,7 +15,7 @@ def names(options: Options, environ: Mapping[str, str]) -> int:
     Nothing to complete is no error: whoever reads this is a shell in the middle of a line.
     """
     if options.kind == "namespaces":
-        found = [layout.state.name for layout in running(environ)]
+        found = list(dict.fromkeys(layout.namespace for layout in running(environ)))
     else:
         found = _children(options, environ)
     for name in found:

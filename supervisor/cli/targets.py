@@ -21,22 +21,22 @@ def choose(options: Options, environ: Mapping[str, str]) -> Layout:
     Raises NoTargetError with what to do about it.
     """
     namespace = options.namespace or _namespace_of(options, environ)
-    if namespace is not None:
-        layout = Layout(state_dir(namespace, environ), environ)
-        if not is_held(layout.lock):
-            raise NoTargetError(
-                _nothing(f"no supervisor runs for namespace '{namespace}'", environ)
-            )
-        return layout
-    found = running(environ)
+    found = [layout for layout in running(environ) if _is_meant(layout, namespace, options.node)]
     if not found:
-        raise NoTargetError(_nothing("no supervisor runs", environ))
+        of = "" if namespace is None else f" for namespace '{namespace}'"
+        of += "" if options.node is None else f" on node '{options.node}'"
+        raise NoTargetError(_nothing(f"no supervisor runs{of}", environ))
     if len(found) > 1:
+        how = "--namespace NAME" if namespace is None else "--node NAME"
         raise NoTargetError(
-            "several supervisors run; say which one with --namespace NAME:\n"
+            f"several supervisors run; say which one with {how}:\n"
             + "\n".join(_line(layout) for layout in found)
         )
     return found[0]
+
+
+def _is_meant(layout: Layout, namespace: str | None, node: str | None) -> bool:
+    return namespace in (None, layout.namespace) and node in (None, layout.node)
 
 
 def running(environ: Mapping[str, str]) -> list[Layout]:

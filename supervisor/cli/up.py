@@ -6,17 +6,22 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from actors.runtime import logs
 from supervisor.adoption import Adoption, choose
 from supervisor.change.source import Planner, Source
 from supervisor.cli.arguments import Options
-from supervisor.cli.files import read_topology
+from supervisor.cli.files import overrides_of, read_topology
 from supervisor.cli.main import EXIT_INTERRUPTED, EXIT_USAGE
 from supervisor.console.paint import Paint, wants_colours
 from supervisor.console.progress import Journal, Terminal
+from supervisor.etcd_login import LoginNotSetError
 from supervisor.events import Event
 from supervisor.host import check_host, this_host, wants_gpus
 from supervisor.layout import Layout, UnsafeDirectoryError
@@ -32,13 +37,18 @@ from supervisor.runstate import (
     still_runs,
     this_process,
 )
-from supervisor.services import ServerNotFoundError
+from supervisor.services import HOST, ServerNotFoundError, address_towards
 from supervisor.supervisor import Supervisor
 from supervisor.topology import (
+    Here,
+    NodeError,
     Overrides,
     Reading,
+    Topology,
     TopologyError,
     check_options,
+    choose_node,
+    read_text,
     render,
     state_dir,
 )
@@ -55,21 +65,38 @@ def up(options: Options, environ: Mapping[str, str]) -> int:
     if reading is None:
         return EXIT_USAGE
     try:
-        return asyncio.run(_run(reading, options, environ))
+        overrides = _here(reading.topology, overrides_of(options), options, environ)
+        reading = read_text(
+            reading.document.text, reading.topology.path, environ=environ, overrides=overrides
+        )
+        return asyncio.run(_run(reading, overrides, options, environ))
+    except NodeError as error:
+        print(f"supervise: {options.file}: {error}", file=sys.stderr)
+        return EXIT_USAGE
     except TopologyError as error:
         print(render(error), file=sys.stderr)
         return EXIT_USAGE
-    except (LockHeldError, ServerNotFoundError, UnsafeDirectoryError, SpecError, OSError) as error:
+    except (
+        LockHeldError,
+        ServerNotFoundError,
+        LoginNotSetError,
+        UnsafeDirectoryError,
+        SpecError,
+        OSError,
+    ) as error:
         print(f"supervise: {error}", file=sys.stderr)
         return EXIT_FAILED
 
 
-async def _run(reading: Reading, options: Options, environ: Mapping[str, str]) -> int:
+async def _run(
+    reading: Reading, overrides: Overrides, options: Options, environ: Mapping[str, str]
+) -> int:
     signals = _Signals()
     topology = reading.topology
-    layout = Layout(state_dir(topology.namespace, environ), environ)
+    here = topology.here
+    layout = Layout(state_dir(topology.namespace, environ, here), environ)
     layout.create()
-    holder = this_process(topology.namespace, topology.path)
+    holder = this_process(topology.namespace, topology.path, here)
     lock = Lock(layout.lock, holder)
     notifier = Notifier(environ)
     notifier.open()
@@ -80,7 +107,7 @@ async def _run(reading: Reading, options: Options, environ: Mapping[str, str]) -
         own, log_level = without_manager(environ), options.log_level or "info"
         last = read_run_state(layout.run)
         plan = make_plan(topology, layout, own, log_level=log_level, last=last)
-        planner = Planner(_source(reading, options), layout, own, host, log_level=log_level)
+        planner = Planner(_source(reading, overrides), layout, own, host, log_level=log_level)
         listeners = (_console(environ), notifier)
         adopted = await _adopt(plan, layout, last)
         supervisor = Supervisor(
@@ -172,8 +199,38 @@ def _has_terminal() -> bool:
         return False  # closed
 
 
-def _source(reading: Reading, options: Options) -> Source:
-    overrides = Overrides(sets=tuple(options.sets), port=options.port, namespace=options.namespace)
+def _here(
+    topology: Topology, overrides: Overrides, options: Options, environ: Mapping[str, str]
+) -> Overrides:
+    """With the part of the topology that is for this host. Raises NodeError."""
+    node = choose_node(list(topology.machines), options.node, environ, socket.gethostname())
+    if node is None:
+        return overrides
+    address = topology.machines[node] or _own_address(topology, node)
+    return replace(overrides, here=Here(node=node, address=address))
+
+
+def _own_address(topology: Topology, node: str) -> str:
+    """By which address others reach this host, as the file does not say: that from which it reaches
+    NATS, which all of them use."""
+    service = topology.nats
+    if service.node is not None:
+        host, port = topology.machines[service.node] or "", service.port or 0
+    elif service.urls:
+        parts = urlsplit(service.urls[0])
+        host, port = parts.hostname or "", parts.port or 0
+    else:
+        return HOST  # a topology of one node, and all of it on loopback
+    try:
+        return address_towards(host, port)
+    except OSError as error:
+        raise NodeError(
+            f"the address of '{node}' is not known: nodes says none, and there is no way to NATS "
+            f"({host}): {error}"
+        ) from None
+
+
+def _source(reading: Reading, overrides: Overrides) -> Source:
     path = reading.topology.path.absolute()
     return Source(path=path, text=reading.document.text, overrides=overrides)
 

@@ -50,12 +50,34 @@ def render_status(
             )
         ),
         *_tree(status, before, paint, verbose=verbose),
+        *_elsewhere(status, paint),
         f"nats {', '.join(status.nats)}   etcd {', '.join(status.etcd)}",
     ]
     lines += [f"listening on {url}" for url in status.urls]
     lines += [f"serving model {model}" for model in status.models]
     lines += [f"page at {status.web}"] if status.web else []
     return "\n".join(lines)
+
+
+def _elsewhere(status: Status, paint: Paint) -> list[str]:
+    """The actors of other nodes, as the registry has them."""
+    if status.node is None:
+        return []
+    others = [actor for actor in status.registered if actor.host != status.node]
+    stale = "" if status.registry == "current" else paint("yellow", "  registry lost; as last seen")
+    if not others:
+        return [f"node {status.node}; no actor on other nodes{stale}"]
+    lines = [f"node {status.node}; on other nodes:{stale}"]
+    width = max(len(f"{actor.role}/{actor.instance}") for actor in others)
+    for host in dict.fromkeys(actor.host for actor in others):
+        lines.append(f"  {paint('bold', host)}")
+        lines += (
+            f"    {f'{actor.role}/{actor.instance}':<{width}}  {actor.state}  "
+            f"#{actor.incarnation}  {actor.process}  pid {actor.pid}"
+            for actor in others
+            if actor.host == host
+        )
+    return lines
 
 
 def _tree(status: Status, before: Status | None, paint: Paint, *, verbose: bool) -> list[str]:

@@ -7,6 +7,7 @@ process of its own, whether the actors take the options they are given; `render`
 
 from supervisor.topology.environment import state_dir
 from supervisor.topology.errors import Problem, TopologyError, render
+from supervisor.topology.machines import Here, NodeError, choose_node
 from supervisor.topology.model import (
     Actor,
     ActorInstance,
@@ -35,7 +36,9 @@ __all__ = (
     "AutoShutdown",
     "Backoff",
     "Child",
+    "Here",
     "Node",
+    "NodeError",
     "NodeInstance",
     "OptionsProcessError",
     "Overrides",
@@ -51,6 +54,7 @@ __all__ = (
     "TopologyError",
     "Watchdog",
     "check_options",
+    "choose_node",
     "read",
     "read_text",
     "render",

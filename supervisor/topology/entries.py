@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from actors.runtime.options import nearest
 from supervisor.topology.collector import Collector
@@ -45,24 +45,31 @@ class EntryReader:
         self.wishes: list[Wish] = []
         """What the files read so far want of the router."""
 
-    def read(self, entries: object, path: DocumentPath) -> list[Placed]:
-        """The children at `path`. That they are a list of mappings is checked by the caller."""
+    def read(
+        self, entries: object, path: DocumentPath, machines: tuple[str, ...] = ()
+    ) -> list[Placed]:
+        """The children at `path`; `machines`: for those that do not say themselves. That they are
+        a list of mappings is checked by the caller."""
         if not isinstance(entries, list):
             return []
         return [
             placed
             for index, entry in enumerate(entries)
             if isinstance(entry, dict)
-            for placed in self._entry(entry, (*path, index))
+            for placed in self._entry(entry, (*path, index), machines)
         ]
 
-    def _entry(self, entry: dict[str, Any], path: DocumentPath) -> list[Placed]:
+    def _entry(
+        self, entry: dict[str, Any], path: DocumentPath, machines: tuple[str, ...]
+    ) -> list[Placed]:
         kinds = [key for key in ENTRY_FORMS if key in entry]
         if len(kinds) != 1:
             self._refuse_kinds(entry, kinds, path)
             return []
         form = self._collector.decode(entry, ENTRY_FORMS[kinds[0]], path)
-        below = self.read(entry.get("children"), (*path, "children"))
+        if form is not None:
+            machines = _machines(form.node) or machines
+        below = self.read(entry.get("children"), (*path, "children"), machines)
         node: Node | None = None
         match form:
             case SingleForm():
@@ -70,10 +77,14 @@ class EntryReader:
             case GroupForm():
                 node = self._group(form, path)
             case ServersForm():
-                return self._servers(form, path)
+                return [
+                    placed._replace(child=replace(placed.child, machines=machines))
+                    for placed in self._servers(form, path)
+                ]
             case SupervisorForm():
-                return [Placed(path, _supervisor(form, below), below)]
-        return [] if node is None else [Placed(path, node, [])]
+                supervisor = replace(_supervisor(form, below), machines=machines)
+                return [Placed(path, supervisor, below)]
+        return [] if node is None else [Placed(path, replace(node, machines=machines), [])]
 
     def _servers(self, form: ServersForm, path: DocumentPath) -> list[Placed]:
         """Workers for the servers of a file of TensorRT-LLM's: one node for each duty."""
@@ -103,7 +114,7 @@ class EntryReader:
             actor = Actor(role=duty, class_path=BUILT_IN[duty], options=options, path=path)
             name = f"{form.name}-{duty}" if form.name else duty
             node = self._node(form, name, (actor,))
-            yield msgspec.structs.replace(
+            yield replace(
                 node,
                 replicas=len(servers),
                 gpus=gpus if form.gpus is None else form.gpus,
@@ -165,6 +176,12 @@ class EntryReader:
             env={variable: str(value) for variable, value in form.env.items()},
             cwd=str(self._base_dir / form.cwd),
         )
+
+
+def _machines(written: str | list[str] | None) -> tuple[str, ...]:
+    if written is None:
+        return ()
+    return (written,) if isinstance(written, str) else tuple(written)
 
 
 def _supervisor(form: SupervisorForm, below: list[Placed]) -> Supervisor:

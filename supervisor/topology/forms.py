@@ -20,6 +20,7 @@ from supervisor.topology.model import Policy, Port, PositiveSeconds, Restart, Su
 
 _NAME_PATTERN = "[a-z][a-z0-9_-]{0,62}"
 _NAMESPACE_PATTERN = "[a-z0-9-]{1,63}"
+_MACHINE_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _VARIABLE_PATTERN = "[A-Za-z_][A-Za-z0-9_]*"
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=f"^{_NAME_PATTERN}$", extra={"form": "name"})]
@@ -29,6 +30,9 @@ Namespace: TypeAlias = Annotated[
 ]
 Variable: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=f"^{_VARIABLE_PATTERN}$", extra={"form": "variable"})
+]
+Machine: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=f"^{_MACHINE_PATTERN}$", extra={"form": "machine"})
 ]
 Options: TypeAlias = dict[str, Any] | None
 """`options:` with nothing after it is no options."""
@@ -62,6 +66,9 @@ FORMS: Forms = MappingProxyType(
         "namespace": _matching(
             _NAMESPACE_PATTERN, "a namespace of lower-case letters, digits and -, 63 at most"
         ),
+        "machine": _matching(
+            _MACHINE_PATTERN, "the name of a node of letters, digits, ., - and _, 63 at most"
+        ),
         "variable": _matching(_VARIABLE_PATTERN, "the name of an environment variable"),
     }
 )
@@ -71,6 +78,9 @@ FORMS: Forms = MappingProxyType(
 class EtcdForm(msgspec.Struct, frozen=True, kw_only=True):
     embedded: bool = False
     port: Port | None = None
+    node: Machine | None = None
+    """Of the embedded server: the node on whose address it serves all nodes. Without it, it listens
+    on loopback alone."""
     urls: Urls | None = None
     user: str | None = None
     password: str | None = None
@@ -92,6 +102,9 @@ class ActorForm(msgspec.Struct, frozen=True, kw_only=True):
 class NodeForm(Policy, frozen=True, kw_only=True):
     env: Mapping[Variable, str | int | float] = {}
     cwd: str = "."
+    node: str | list[str] | None = None
+    """Where it runs; the replicas are dealt over a list in turn. Default: as the supervisor above
+    it in the file, else the first of `nodes`."""
 
 
 class SingleForm(NodeForm, frozen=True, kw_only=True):
@@ -123,11 +136,16 @@ class SupervisorForm(Supervision, frozen=True, kw_only=True):
     name: Name
     restart: Restart = Restart.PERMANENT
     significant: bool = False
+    node: str | list[str] | None = None
+    """For all below that say nothing themselves."""
     children: Entries
 
 
 class RootForm(msgspec.Struct, frozen=True, kw_only=True):
     namespace: Namespace | None = None
+    nodes: Mapping[Machine, str | None] = {}
+    """The machines of the topology, each with the address by which the others reach it. See
+    `supervise --node`."""
     nats: str | list[str] | NatsForm = "embedded"
     etcd: str | list[str] | EtcdForm = "embedded"
     supervision: Supervision = Supervision()

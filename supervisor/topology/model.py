@@ -195,10 +195,16 @@ class Node(Policy, frozen=True, kw_only=True, tag="node"):
     """Added to the supervisor's own environment."""
     cwd: str
     """Absolute."""
+    machines: tuple[str, ...] = ()
+    """Of `Topology.machines`, those the replicas are dealt over in turn. Empty: nobody said."""
+    turn: int = 0
+    turns: int = 1
+    """Of the replicas, those whose turn it is: every `turns`-th, beginning with `turn`."""
 
     def instances(self) -> Iterator[NodeInstance]:
-        """One for each replica, numbered from `first_instance`."""
-        for number in range(self.first_instance, self.first_instance + self.replicas):
+        """One for each replica whose turn it is, numbered from `first_instance`."""
+        first, end = self.first_instance, self.first_instance + self.replicas
+        for number in range(first + self.turn, end, self.turns):
             yield NodeInstance(
                 name=f"{self.name}/{number}",
                 number=number,
@@ -216,7 +222,7 @@ class Node(Policy, frozen=True, kw_only=True, tag="node"):
 
     def understudies(self) -> range:
         """Their numbers; none where there is nobody to stand in for."""
-        return range(self.standby if self.replicas else 0)
+        return range(self.standby if self.replicas > self.turn else 0)
 
 
 class Supervisor(msgspec.Struct, frozen=True, kw_only=True, tag="supervisor"):
@@ -227,6 +233,8 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, tag="supervisor"):
     significant: bool = False
     supervision: Supervision = Supervision()
     children: tuple[Node | Supervisor, ...]
+    machines: tuple[str, ...] = ()
+    """For all below that say nothing themselves."""
 
 
 Child: TypeAlias = Node | Supervisor
@@ -272,6 +280,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """`scheme://host:port` each, without user or password. Empty exactly when embedded."""
     port: int | None = None
     """Of the embedded server; None: any free one."""
+    node: str | None = None
+    """The machine on which the embedded server serves all; None: it is for one host alone."""
+    listen: str | None = None
+    """The address on which it does; None: loopback."""
     user: str | None = None
     password: str | None = None
     token: str | None = None
@@ -305,6 +317,10 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     orphan_timeout_s: float = 60.0
     """Without a supervisor for this long, nodes drain and leave."""
     children: tuple[Child, ...]
+    machines: dict[str, str | None] = {}
+    """`nodes:` of the file: the machines, in order, and the address of each, if it has one."""
+    here: str | None = None
+    """The machine whose part this is; None: the whole."""
 
     def nodes(self) -> Iterator[Node]:
         """Every leaf, in the order in which they start."""

@@ -16,6 +16,7 @@ import msgspec
 from actors.runtime.options import nearest, show
 from supervisor.topology.document import MAX_DEPTH, Document, Plain, read_yaml
 from supervisor.topology.errors import Problem, TopologyError
+from supervisor.topology.machines import Here
 from supervisor.topology.places import Path, Place, Places, show_path
 from supervisor.topology.roles import BUILT_IN
 
@@ -33,6 +34,8 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     port: int | None = None
     """The `options.port` of every ingress."""
     namespace: str | None = None
+    here: Here | None = None
+    """Read only the part for this machine."""
 
 
 NO_OVERRIDES = Overrides()

@@ -20,6 +20,7 @@ from supervisor.topology.entries import EntryReader, Placed
 from supervisor.topology.errors import Problem
 from supervisor.topology.forms import EtcdForm, RootForm
 from supervisor.topology.loading import load
+from supervisor.topology.machines import check_machines, place
 from supervisor.topology.model import Service, Topology
 from supervisor.topology.overrides import NO_OVERRIDES, Overrides, override
 from supervisor.topology.places import Place
@@ -64,6 +65,8 @@ def read_text(
     topology = _topology(collector, path, environ)
     if collector.problems or topology is None:
         raise document.error(collector.problems)
+    if overrides.here is not None:
+        topology = place(topology, overrides.here)
     return Reading(topology, document)
 
 
@@ -89,6 +92,8 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
     etcd = _service(collector, ETCD, root.etcd, base_dir, environ)
     if nats is None or etcd is None:
         return None
+    machines = dict(root.nodes)
+    check_machines(collector, machines, placed, {NATS.name: nats, ETCD.name: etcd})
     return Topology(
         path=path,
         base_dir=base_dir,
@@ -98,6 +103,7 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
         supervision=root.supervision,
         orphan_timeout_s=root.orphan_timeout_s,
         children=children,
+        machines=machines,
     )
 
 

@@ -16,6 +16,8 @@ from supervisor.topology.forms import EtcdForm, NatsForm
 from supervisor.topology.model import Service, Tls
 
 EMBEDDED = "embedded"
+ETCD_USER = "root"
+"""Whom an embedded etcd knows when it asks for a password."""
 
 
 class ServiceKind(msgspec.Struct, frozen=True):
@@ -69,6 +71,8 @@ def read_service(
             return _servers(kind, form, origin)
     if form.embedded:
         return _embedded(form, origin)
+    if form.node is not None:
+        raise ServiceError("expected node only with embedded: true; found it", "node")
     if form.urls is None:
         raise ServiceError("expected embedded: true, or urls; found neither")
     if form.port is not None:
@@ -107,10 +111,26 @@ def service_from_environment(kind: ServiceKind, environ: Mapping[str, str]) -> S
 
 
 def _embedded(form: EtcdForm, origin: str) -> Service:
+    is_nats = isinstance(form, NatsForm)
+    secret = "token" if is_nats else "password"
     for key in ("urls", "user", "password", "tls", "token", "credentials"):
-        if getattr(form, key, None) is not None:
+        if (form.node is None or key != secret) and getattr(form, key, None) is not None:
             raise ServiceError(f"expected no {key} beside embedded: true; found it", key)
-    return Service(port=form.port, origin=origin)
+    if form.node is None:
+        return Service(port=form.port, origin=origin)
+    # Other hosts must know both beforehand, and nobody else may get in.
+    for key in ("port", secret):
+        if not getattr(form, key):
+            message = f"expected {key} beside node, as other nodes connect to it; found none"
+            raise ServiceError(message, "node")
+    return Service(
+        port=form.port,
+        node=form.node,
+        user=None if is_nats else ETCD_USER,
+        password=form.password,
+        token=form.token if isinstance(form, NatsForm) else None,
+        origin=origin,
+    )
 
 
 def _servers(
@@ -154,7 +174,7 @@ def _parse_url(kind: ServiceKind, text: str, key: str | None) -> _Server:
         meant = nearest(parts.scheme, schemes)
         raise ServiceError(f"{found}; found '{parts.scheme}'", key, meant)
     host = parts.hostname or ""
-    if not _is_host(host) or parts.path not in {"", "/"} or parts.query or parts.fragment:
+    if not is_host(host) or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ServiceError(f"{expected}; found another form", key)
     shown_host = f"[{host}]" if ":" in host else host
     port = kind.ports[parts.scheme] if port is None else port
@@ -165,7 +185,8 @@ def _parse_url(kind: ServiceKind, text: str, key: str | None) -> _Server:
     )
 
 
-def _is_host(host: str) -> bool:
+def is_host(host: str) -> bool:
+    """Whether it is a host name or an IP address."""
     if ":" not in host:
         return re.fullmatch(r"[A-Za-z0-9._-]{1,253}", host) is not None
     try:

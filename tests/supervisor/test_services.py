@@ -77,7 +77,7 @@ def test_ports_are_free_and_different() -> None:
 def test_nats_listens_on_loopback_with_a_token_and_no_monitoring(tmp_path: Path) -> None:
     text = nats_config(port=4555, token="s3cret", store=tmp_path / 'quo"te')
 
-    assert "host: 127.0.0.1\nport: 4555\n" in text
+    assert 'host: "127.0.0.1"\nport: 4555\n' in text
     assert 'token: "s3cret"' in text
     assert "max_payload: 8388608" in text
     assert "http" not in text

@@ -77,9 +77,16 @@ class EtcdRegistry(Registry):
     """See the module."""
 
     def __init__(
-        self, settings: EtcdSettings, namespace: str, *, clock: Clock | None = None
+        self,
+        settings: EtcdSettings,
+        namespace: str,
+        *,
+        clock: Clock | None = None,
+        host: str | None = None,
     ) -> None:
+        """`host`: what this machine is called in entries; None: by its host name."""
         self._settings = settings
+        self._host = host or socket.gethostname()
         self._clock = clock or LoopClock()
         self._where = ", ".join(settings.urls)
         self._root = f"/{namespace}/".encode()
@@ -278,7 +285,7 @@ class EtcdRegistry(Registry):
         while True:
             place = await self._look(entry.name)
             holder = place.holder
-            if holder is not None and not _is_dead(holder, above):
+            if holder is not None and not _is_dead(holder, above, self._host):
                 raise NameTaken(entry.name, f"{holder.node} (pid {holder.pid} on {holder.host})")
             # Each of the three may know of a life that the others do not. The clock stands for
             # those that only an etcd knew that has lost its data since.
@@ -342,12 +349,11 @@ class EtcdRegistry(Registry):
         self._observer(observation)
 
 
-def _is_dead(holder: Entry, above: int) -> bool:
+def _is_dead(holder: Entry, above: int, host: str) -> bool:
     # A claim that is not finished has no incarnation yet; it is no life that could be over.
     if 0 < holder.incarnation <= above:
         return True
-    same_host = holder.host == socket.gethostname()
-    return same_host and not is_alive(holder.pid, holder.pid_started)
+    return holder.host == host and not is_alive(holder.pid, holder.pid_started)
 
 
 def _decode(value: bytes) -> Entry | None:

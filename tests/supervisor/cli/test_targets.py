@@ -41,6 +41,16 @@ def test_of_several_one_has_to_be_named(tmp_path: Path) -> None:
         assert chosen(tmp_path, "--namespace", "green") == "green"
 
 
+def test_of_several_nodes_of_a_namespace_one_has_to_be_named(tmp_path: Path) -> None:
+    with held(tmp_path, "blue@left"), held(tmp_path, "blue@right"):
+        with pytest.raises(NoTargetError, match=r"(?s)--node NAME.*left.*right"):
+            chosen(tmp_path, "--namespace", "blue")
+
+        assert chosen(tmp_path, "--node", "right") == "blue@right"
+    with held(tmp_path, "blue@left"):
+        assert chosen(tmp_path, "--namespace", "blue") == "blue@left"
+
+
 def test_a_file_means_its_namespace(tmp_path: Path) -> None:
     topology = tmp_path / "t.yaml"
     topology.write_text("namespace: green\nchildren: [{actor: router}]\n")

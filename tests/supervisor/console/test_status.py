@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervisor.calls import ActorStatus, ChildRow, Status
+from supervisor.calls import ActorStatus, ChildRow, RegisteredActor, Status
 from supervisor.console.paint import Paint
 from supervisor.console.status import render_status
 
@@ -141,3 +141,23 @@ def test_an_understudy_is_told_from_what_serves_and_a_fork_from_what_it_waits_fo
 
     assert "├─ g/standby/0  standby  pid 7" in shown
     assert "└─ g/0          starting  waits for zygote/worker" in shown
+
+
+def test_the_actors_of_other_nodes_stand_below_the_tree_by_their_nodes() -> None:
+    actors = tuple(
+        RegisteredActor(
+            role=role, instance=0, state="ready", host=host, incarnation=7, process=role, pid=9
+        )
+        for role, host in (("router", "main"), ("context", "left"), ("context", "right"))
+    )
+    status = msgspec.structs.replace(STATUS, node="left", registered=actors, registry="lost")
+
+    lines = render_status(status, Paint(colours=False), now=1065.0).splitlines()
+
+    at = lines.index("node left; on other nodes:  registry lost; as last seen")
+    assert lines[at + 1 : at + 5] == [
+        "  main",
+        "    router/0   ready  #7  router  pid 9",
+        "  right",
+        "    context/0  ready  #7  context  pid 9",
+    ]

@@ -55,5 +55,9 @@ def test_the_state_directory_is_the_first_that_the_environment_names(
     assert state_dir("n", environ) == Path(expected)
 
 
+def test_each_node_of_a_namespace_has_a_state_directory_of_its_own() -> None:
+    assert state_dir("n", {"UNDERSTUDY_STATE_DIR": "/s"}, "gpu1") == Path("/s/n@gpu1")
+
+
 def test_without_a_home_the_password_database_has_one() -> None:
     assert state_dir("n", {}) == Path.home() / ".local/state/understudy/n"

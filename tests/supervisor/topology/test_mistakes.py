@@ -21,7 +21,7 @@ def child(keys: str) -> str:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("childs: []\nchildren: [{actor: router}]", "x.yaml:1:1: childs: unknown key 'childs'; expected one of namespace, nats, etcd, supervision, orphan_timeout, children (did you mean 'children'?)"),
+        ("childs: []\nchildren: [{actor: router}]", "x.yaml:1:1: childs: unknown key 'childs'; expected one of namespace, nodes, nats, etcd, supervision, orphan_timeout, children (did you mean 'children'?)"),
         ("namespace: a", "x.yaml:1:1: missing key 'children'"),
         ("children: []", "x.yaml:1:11: children: expected a list of length >= 1; found a list"),
         ("children: {a: 1}", "x.yaml:1:11: children: expected a list; found a mapping"),
@@ -29,7 +29,7 @@ def child(keys: str) -> str:
         ("just text", "x.yaml:1:1: expected a mapping; found 'just text'"),
         (child("restart: permanant"), "x.yaml:2:29: children[0].restart: expected one of permanent, transient, temporary; found 'permanant' (did you mean 'permanent'?)"),
         (child("restart: 5"), "x.yaml:2:29: children[0].restart: expected one of permanent, transient, temporary; found 5"),
-        (child("replica: 2"), "x.yaml:2:20: children[0].replica: unknown key 'replica'; expected one of replicas, first_instance, standby, restart, significant, start_deadline, drain, shutdown, backoff, launcher, world, fork, watchdog, max_failures, surge, nice, cpus, memory, gpus, open_files, env, cwd, actor, name, role, options (did you mean 'replicas'?)"),
+        (child("replica: 2"), "x.yaml:2:20: children[0].replica: unknown key 'replica'; expected one of replicas, first_instance, standby, restart, significant, start_deadline, drain, shutdown, backoff, launcher, world, fork, watchdog, max_failures, surge, nice, cpus, memory, gpus, open_files, env, cwd, node, actor, name, role, options (did you mean 'replicas'?)"),
         (child("replicas: two"), "x.yaml:2:30: children[0].replicas: expected an integer; found 'two'"),
         (child("replicas: -1"), "x.yaml:2:30: children[0].replicas: expected an integer >= 0; found -1"),
         (child("replicas: true"), "x.yaml:2:30: children[0].replicas: expected an integer; found true"),
@@ -47,7 +47,7 @@ def child(keys: str) -> str:
         ("children: [{actr: context}]", "x.yaml:1:13: children[0].actr: expected one of actor, actors, disaggregated_config, children; found 'actr' (did you mean 'actor'?)"),
         ("children: [{name: a}]", "x.yaml:1:12: children[0]: expected one of actor, actors, disaggregated_config, children; found none of them"),
         ("children: [{actor: context, children: []}]", "x.yaml:1:29: children[0].children: expected only one of actor, actors, disaggregated_config, children; found actor and children"),
-        ("children: [{name: a, replicas: 2, children: [{actor: context}]}]", "x.yaml:1:22: children[0].replicas: unknown key 'replicas'; expected one of strategy, intensity, period, auto_shutdown, name, restart, significant, children"),
+        ("children: [{name: a, replicas: 2, children: [{actor: context}]}]", "x.yaml:1:22: children[0].replicas: unknown key 'replicas'; expected one of strategy, intensity, period, auto_shutdown, name, restart, significant, node, children"),
         ("children: [{actors: [{actor: context}]}]", "x.yaml:1:12: children[0]: missing key 'name'"),
         ("children: [{actor: contxt}]", f"x.yaml:1:20: children[0].actor: expected a built-in role ({_ROLES}) or package.module:Class; found 'contxt' (did you mean 'context'?)"),
         ("children: [{actor: 'mine:Own'}]", "x.yaml:1:20: children[0].actor: expected a name for mine:Own, as no built-in role gives one; found none"),
