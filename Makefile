@@ -32,6 +32,9 @@ conformance: setup ## OTP's own test list against the supervision tree, with cou
 	$(BIN)/python -m pytest -q tests/conformance
 	$(BIN)/python -m tests.conformance.summary
 
+ranks: setup ## Workers split over MPI ranks, one of which is killed (2 minutes)
+	$(BIN)/python -m pytest -m 'long or not long' tests/serving/test_tensor_parallel.py
+
 faults: setup ## Every fault in real processes, the long ones too (8 minutes)
 	$(BIN)/python -m pytest -m 'long or not long' tests/faults
 
@@ -97,5 +100,5 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
+.PHONY: ranks help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
 	restart storm versus profile lint format lock clean

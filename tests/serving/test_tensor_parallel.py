@@ -11,7 +11,7 @@ import pytest
 
 from tests.serving.conftest import SLOW_S, Service, serving
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."

@@ -85,7 +85,8 @@ class Listener:
         return bool(self._servers)
 
     async def stop_listening(self) -> None:
-        """Take no new connection. Those that are open end with the answer they are at; those that
+        """Take no new connection. Those that are open end with the answer they are at, or come to;
+        one without a request is not closed, as its client may be about to send one. Those that
         clients have opened but we have not accepted yet are accepted, as closing the socket alone
         would reset them."""
         self.draining = True
@@ -93,8 +94,6 @@ class Listener:
         self._close_sockets()
         # All at once: with TLS each is a conversation.
         await asyncio.gather(*(self._take(c) for queue in queues for c in _accept_rest(queue)))
-        for idle in tuple(self._connections):
-            idle.finish()
 
     async def close(self, patience_s: float) -> None:
         """End everything; what is still being answered may take so long."""

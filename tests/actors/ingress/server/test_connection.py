@@ -233,20 +233,26 @@ async def test_a_head_may_be_as_large_as_the_limit_says() -> None:
             assert bodies(await exchange(made.port, head)) == [said]
 
 
-async def test_draining_finishes_what_is_asked_and_closes_what_is_idle() -> None:
+async def test_draining_answers_whoever_is_connected_and_closing_ends_who_is_idle() -> None:
     async with site() as made:
         made.gate = asyncio.Event()
         idle, idle_writer = await asyncio.open_connection("127.0.0.1", made.port)
+        late, late_writer = await asyncio.open_connection("127.0.0.1", made.port)
         busy = asyncio.create_task(exchange(made.port, b"GET /wait HTTP/1.1\r\n\r\n"))
         async with asyncio.timeout(PATIENCE_S):
             await made.started.wait()
             await made.listener.stop_listening()
-            assert await idle.read() == b""
+            # Connected before, asking after.
+            late_writer.write(b"GET /late HTTP/1.1\r\n\r\n")
+            assert bodies(await late.read()) == [b"GET /late? "]
             made.gate.set()
             answer = await busy
+            await made.listener.close(PATIENCE_S)
+            assert await idle.read() == b""
         assert bodies(answer) == [b"GET /wait? "]
         assert b"Connection: close" in answer
         await gone(idle_writer)
+        await gone(late_writer)
 
 
 async def test_a_line_break_in_a_header_is_never_sent() -> None:
