@@ -25,6 +25,10 @@ Sum = Callable[[torch.Tensor], torch.Tensor]
 """The sum of a tensor over all ranks; may reuse its argument."""
 
 
+_WHOLE = ("replicated", "embedding")
+"""Kinds of layers that every rank keeps whole: splitting them gains nothing here."""
+
+
 class RowLinear(nn.Module):
     """A linear layer over a share of its inputs, summed with the others' shares."""
 
@@ -49,7 +53,7 @@ def split(model: Any, part: Part, total: Sum) -> None:
     base = model.base_model
     cut = 0
     for pattern, kind in plan.items():
-        if kind.startswith("replicated"):
+        if kind.startswith(_WHOLE):
             continue
         name_is = re.compile(re.escape(pattern).replace(r"\*", r"\d+") + "$")
         for name in [name for name, _ in base.named_modules() if name_is.match(name)]:

@@ -103,6 +103,18 @@ def test_a_model_without_a_plan_is_refused(checkpoint: Checkpoint) -> None:
         split(model, Part(0, 2), lambda tensor: tensor)
 
 
+def test_embeddings_stay_whole_where_a_plan_would_split_them(checkpoint: Checkpoint) -> None:
+    # As some releases of Transformers have it.
+    model = load(checkpoint("llama"))
+    whole = model.base_model.embed_tokens.weight.shape
+    plan = model.config.base_model_tp_plan
+    model.config.base_model_tp_plan = {"embed_tokens": "embedding_rowwise", **plan}
+
+    split(model, Part(0, 2), lambda tensor: tensor)
+
+    assert model.base_model.embed_tokens.weight.shape == whole
+
+
 def test_a_plan_that_this_engine_does_not_know_is_refused(checkpoint: Checkpoint) -> None:
     model = load(checkpoint("llama"))
     model.config.base_model_tp_plan = {"layers.*.mlp.up_proj": "packed_colwise"}
