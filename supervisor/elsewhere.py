@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from actors.runtime import tasks
 from actors.runtime.errors import PlaneUnavailable
+from actors.runtime.message import WIRE_VERSION
 from actors.runtime.registry.base import Deleted, Entry, Listed, Observation, Put
 from actors.runtime.registry.etcd import EtcdRegistry, EtcdSettings
 from supervisor.calls import RegisteredActor
@@ -45,7 +46,7 @@ class Elsewhere:
             RegisteredActor(
                 role=entry.role,
                 instance=entry.instance,
-                state=entry.state.value,
+                state=_state(entry),
                 host=entry.host,
                 incarnation=entry.incarnation,
                 process=entry.node,
@@ -72,3 +73,9 @@ class Elsewhere:
                 self._entries.pop(name, None)
             case Listed(entries):
                 self._entries = {entry.name: entry for entry in entries}
+
+
+def _state(entry: Entry) -> str:
+    """Also that no actor of this release can talk to it."""
+    foreign = "" if entry.wire == WIRE_VERSION else f", wire format {entry.wire}"
+    return f"{entry.state.value}{foreign}"

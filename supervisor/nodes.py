@@ -122,6 +122,10 @@ class Nodes:
             data=self._recipe(instance),
         )
 
+    def _host_silence_s(self) -> float | None:
+        # Of the only one there is, nobody but its own supervisor could say anything.
+        return self._topology.node_timeout_s if len(self._topology.machines) > 1 else None
+
     def _recipe(self, instance: NodeInstance) -> Recipe:
         spec = NodeSpec(
             name=instance.name,
@@ -140,6 +144,7 @@ class Nodes:
                 for actor in instance.actors
             ),
             host=self._topology.here,
+            host_silence_s=self._host_silence_s(),
             link=str(self._layout.socket),
             orphan_timeout_s=self._topology.orphan_timeout_s,
             heartbeat_s=HEARTBEAT_EVERY_S,

@@ -12,10 +12,11 @@ from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import structlog
 
 from actors.runtime import tasks
 from actors.runtime.actor import Actor, Down, Joined, Regained, Returned, handlers_of
-from actors.runtime.errors import UNREADABLE, Declined, ProtocolError
+from actors.runtime.errors import UNREADABLE, Declined, ProtocolError, WireVersionError
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.message import Fault, Frame, Message, split
 
@@ -29,6 +30,9 @@ FAIRNESS = 64
 
 Answer = Callable[[object], None]
 """Takes what the handler returned, or a Fault."""
+
+
+log = structlog.get_logger("actor")
 
 
 class Envelope(NamedTuple):
@@ -88,6 +92,9 @@ class Cell:
         fault: Fault | None
         try:
             parts = split(frame)
+        except WireVersionError as error:
+            self._warn_of_version(str(error))
+            fault = self._refuse("version", str(error))
         except ProtocolError as error:
             fault = self._refuse("malformed", str(error))
         else:
@@ -98,6 +105,12 @@ class Cell:
             fault = self._objection(parts.incarnation) or self._decode_and_queue(parts, answer_to)
         if fault is not None and answer_to is not None:
             answer_to(fault)
+
+    def _warn_of_version(self, text: str) -> None:
+        # The first and then fewer and fewer: a peer that is not told anything else goes on.
+        count = self.refusals["version"]
+        if count & (count + 1) == 0:
+            log.warning("wire_version_refused", actor=self.entry.name, error=text, before=count)
 
     def offer_urgent(self, message: Message) -> None:
         """Queue a message of the runtime's own, if the actor handles its type."""

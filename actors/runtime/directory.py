@@ -1,6 +1,6 @@
 """What a node believes about who is there: the registry's view, made safe against its gaps.
 
-Pure: observations and times in, changes out. Three rules make it more than a dictionary.
+Pure: observations and times in, changes out. Four rules make it more than a dictionary.
 
 - Incarnations only grow. An observation of an older life than the one known is ignored, and a
   newer life implies the end of the older one.
@@ -9,6 +9,9 @@ Pure: observations and times in, changes out. Three rules make it more than a di
   goes on with the last known view.
 - `Down` is reported once for each life, whatever source saw it first. Only a life that the registry
   alone gave up (its lease ran out while it was stopped, say) may come back, as the same life.
+- Whoever cannot be talked to is known and not shown: the actors of a host that is silent, until it
+  is heard again, and those that speak another version of the wire format, for good. Their lives
+  have not ended, as far as is known here.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Iterable
 import msgspec
 
 from actors.runtime.address import Address
+from actors.runtime.message import WIRE_VERSION
 from actors.runtime.registry.base import Deleted, Entry, Listed, Observation, Put, State
 
 
@@ -47,6 +51,7 @@ class Directory:
         self._ended: dict[str, int] = {}
         self._left: dict[str, int] = {}
         self._missing_until: dict[str, float] = {}
+        self._silent: set[str] = set()
         self._listed = False
         self._turn = 0
 
@@ -77,6 +82,31 @@ class Directory:
         # A life this node never saw begin; whoever monitors it by its address still wants to know.
         return [*changes, Left(address, reason)]
 
+    def silent(self, host: str) -> list[Change]:
+        """Take in that nothing is heard of a host."""
+        hidden = [entry for entry in self.all() if entry.host == host]
+        self._silent.add(host)
+        for entry in hidden:
+            self._index(entry.role)
+        return [Left(entry.address, f"its host {host} is silent") for entry in hidden]
+
+    def heard(self, host: str) -> list[Change]:
+        """Take in that a silent host is heard again."""
+        self._silent.discard(host)
+        shown = [entry for entry in self.all() if entry.host == host]
+        for entry in shown:
+            self._index(entry.role)
+        return [Up(entry) for entry in shown]
+
+    @property
+    def hosts(self) -> set[str]:
+        """Of all that is known, also where it is not shown."""
+        return {entry.host for entry in self._entries.values()}
+
+    def unspoken(self) -> list[Entry]:
+        """Those whose version of the wire format is not ours."""
+        return [entry for entry in self._entries.values() if entry.wire != WIRE_VERSION]
+
     def expire(self, now: float) -> list[Change]:
         """Give up entries that stayed missing for the grace period."""
         overdue = [name for name, until in self._missing_until.items() if until <= now]
@@ -91,7 +121,8 @@ class Directory:
         return min(self._missing_until.values(), default=None)
 
     def find(self, name: str) -> Entry | None:
-        return self._entries.get(name)
+        entry = self._entries.get(name)
+        return entry if entry is not None and self._shows(entry) else None
 
     def has_ended(self, address: Address) -> bool:
         """Whether this life is known to be over. A life not heard of yet may be about to appear:
@@ -117,7 +148,11 @@ class Directory:
         return entries[self._turn % len(entries)]
 
     def all(self) -> list[Entry]:
-        return sorted(self._entries.values(), key=lambda entry: (entry.role, entry.instance))
+        shown = (entry for entry in self._entries.values() if self._shows(entry))
+        return sorted(shown, key=lambda entry: (entry.role, entry.instance))
+
+    def _shows(self, entry: Entry) -> bool:
+        return entry.host not in self._silent and entry.wire == WIRE_VERSION
 
     def _list(self, entries: Iterable[Entry], now: float) -> list[Change]:
         changes: list[Change] = []
@@ -149,7 +184,8 @@ class Directory:
             return changes
         self._entries[entry.name] = entry
         self._index(entry.role)
-        changes.append(Up(entry))
+        if self._shows(entry):
+            changes.append(Up(entry))
         return changes
 
     def _delete(self, name: str, reason: str) -> list[Change]:
@@ -159,10 +195,15 @@ class Directory:
             return []
         self._left[name] = entry.incarnation
         self._index(entry.role)
-        return [Left(entry.address, reason)]
+        # Of one that is not shown it was told when it was hidden, or never that it was there.
+        return [Left(entry.address, reason)] if self._shows(entry) else []
 
     def _index(self, role: str) -> None:
         self._by_role[role] = sorted(
-            (e for e in self._entries.values() if e.role == role and e.state is State.READY),
+            (
+                e
+                for e in self._entries.values()
+                if e.role == role and e.state is State.READY and self._shows(e)
+            ),
             key=lambda entry: entry.instance,
         )

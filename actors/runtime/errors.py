@@ -2,6 +2,7 @@
 
 ActorError
 ├── ProtocolError             a frame that cannot be understood
+│   └── WireVersionError      it is of another version of the wire format
 ├── DeliveryError             a message did not get through
 │   ├── NoSuchActor           nobody there: certainly not handled
 │   ├── Refused               the receiver would not take it: certainly not handled
@@ -28,7 +29,11 @@ class ActorError(Exception):
 
 
 class ProtocolError(ActorError):
-    """A frame is malformed, or of a version this release does not speak."""
+    """A frame is malformed."""
+
+
+class WireVersionError(ProtocolError):
+    """A frame is of a version of the wire format that this release does not speak."""
 
 
 class DeliveryError(ActorError):

@@ -7,7 +7,9 @@ A frame on the wire is
     8 bytes   incarnation of the addressee, little-endian; 0 for "whichever lives now"
     the rest  the message, MessagePack, as an array whose first item names its type
 
-so a receiver can refuse a stale or foreign frame without decoding it.
+so a receiver can refuse a stale or foreign frame without decoding it. The version grows when this
+or a message changes so that an older receiver would misread it; a field more at a message's end is
+no such change. See docs/decisions/0027.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from actors.runtime.errors import (
     ProtocolError,
     Refused,
     RemoteError,
+    WireVersionError,
 )
 
 WIRE_VERSION = 1
@@ -81,12 +84,13 @@ def encode(message: object, incarnation: int = 0, *, wants_answer: bool = False)
 
 
 def split(frame: bytes) -> Frame:
-    """Take a frame apart. Raises ProtocolError when it is too short or of another version."""
+    """Take a frame apart. Raises ProtocolError when it is too short, WireVersionError when it is of
+    another version."""
     if len(frame) < HEADER_BYTES:
         raise ProtocolError(f"a frame of {len(frame)} bytes is shorter than its header")
     version, flags, incarnation = _HEADER.unpack_from(frame)
     if version != WIRE_VERSION:
-        raise ProtocolError(f"wire version {version} is not understood (this is {WIRE_VERSION})")
+        raise WireVersionError(f"wire version {version} is not understood (this is {WIRE_VERSION})")
     return Frame(incarnation, bool(flags & _WANTS_ANSWER), memoryview(frame)[HEADER_BYTES:])
 
 

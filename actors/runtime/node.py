@@ -32,7 +32,16 @@ from actors.runtime.errors import (
     ProtocolError,
     Refused,
 )
-from actors.runtime.message import Fault, Message, Ok, decode_answer, encode, split
+from actors.runtime.hosts import HostBeat, Hosts, HostWatch
+from actors.runtime.message import (
+    WIRE_VERSION,
+    Fault,
+    Message,
+    Ok,
+    decode_answer,
+    encode,
+    split,
+)
 from actors.runtime.metrics.registry import Metrics
 from actors.runtime.metrics.vitals import Vitals
 from actors.runtime.pids import process_started
@@ -88,8 +97,11 @@ class Node:
         clock: Clock | None = None,
         base_dir: Path | None = None,
         host: str | None = None,
+        host_silence_s: float | None = None,
     ) -> None:
-        """`host`: what the registry calls this machine; None: its host name."""
+        """`host`: what the registry calls this machine; None: its host name. `host_silence_s`:
+        after what silence the actors of another host are no longer counted on; None: only when
+        they have left the registry."""
         self.name = name
         self._host = host or socket.gethostname()
         self.namespace = namespace
@@ -109,6 +121,18 @@ class Node:
         self._subscriptions: list[Subscription] = []
         self._monitors: dict[Address, set[str]] = {}
         self._watchers: dict[str, set[str]] = {}
+        self._warned_of: set[Address] = set()
+        """Those who speak another wire format."""
+        self._hosts: HostWatch | None = None
+        if host_silence_s is not None:
+            self._hosts = HostWatch(
+                Hosts(self._host, host_silence_s),
+                self.clock,
+                present=lambda: self.directory.hosts,
+                beat=self._beat,
+                silent=self._on_host_silent,
+                back=self._on_host_back,
+            )
         self._expiry: asyncio.TimerHandle | None = None
         self._failure: asyncio.Future[None] | None = None
         self._writes: set[asyncio.Task[None]] = set()
@@ -135,6 +159,10 @@ class Node:
         self.registry.on_records = self._on_records
         self.registry.on_lost = self._on_lost
         await self.registry.start(self._observe)
+        if self._hosts is not None:
+            subject = host_beats(self.namespace)
+            self._subscriptions.append(await self.transport.subscribe(subject, self._on_beat))
+            self._hosts.open()
 
     async def host(self, item: Hosted) -> Actor:
         """Bring one actor up; return it when it is ready."""
@@ -224,6 +252,8 @@ class Node:
         await asyncio.gather(*self._writes, return_exceptions=True)
         if self._expiry is not None:
             self._expiry.cancel()
+        if self._hosts is not None:
+            await self._hosts.close()
         for subscription in self._subscriptions:
             await subscription.cancel()
         await self.registry.close()
@@ -400,6 +430,32 @@ class Node:
             return
         self._apply(self.directory.ended(departed.address, departed.reason))
 
+    @property
+    def silent_hosts(self) -> frozenset[str]:
+        """The other hosts that nothing is heard of."""
+        return frozenset() if self._hosts is None else self._hosts.hosts.silent
+
+    def _beat(self) -> None:
+        self.transport.publish(host_beats(self.namespace), encode(HostBeat(self._host)))
+
+    def _on_beat(self, frame: bytes, _reply: str) -> None:
+        try:
+            beat = msgspec.msgpack.decode(split(frame).body, type=HostBeat)
+        except (ProtocolError, *UNREADABLE) as error:
+            # Of another release: its host is judged by the registry alone.
+            self.log.debug("host_beat_unreadable", error=str(error))
+            return
+        assert self._hosts is not None, "nobody else subscribes"
+        self._hosts.heard(beat.host)
+
+    def _on_host_silent(self, host: str) -> None:
+        self.log.warning("host_silent", host=host)
+        self._apply(self.directory.silent(host))
+
+    def _on_host_back(self, host: str) -> None:
+        self.log.info("host_heard_again", host=host)
+        self._apply(self.directory.heard(host))
+
     def _on_regained(self) -> None:
         for name in self._cells:
             self._inform(name, Regained())
@@ -446,6 +502,19 @@ class Node:
         now = self.clock.now()
         self._apply(self.directory.observe(observation, now))
         self._schedule_expiry(now)
+        self._warn_of_unspoken()
+
+    def _warn_of_unspoken(self) -> None:
+        unspoken = {entry.address: entry for entry in self.directory.unspoken()}
+        for address in unspoken.keys() - self._warned_of:
+            self.log.warning(
+                "wire_version_differs",
+                actor=str(address),
+                theirs=unspoken[address].wire,
+                ours=WIRE_VERSION,
+                so="it is sent nothing from here",
+            )
+        self._warned_of = set(unspoken)
 
     def _schedule_expiry(self, now: float) -> None:
         if self._expiry is not None:
@@ -493,6 +562,11 @@ def _meta(actor: Actor) -> msgspec.Raw:
 def mailbox_subject(namespace: str, role: str, instance: int) -> str:
     """The NATS subject of a mailbox."""
     return f"{namespace}.a.{role}.{instance}"
+
+
+def host_beats(namespace: str) -> str:
+    """The NATS subject on which every host lets itself be heard."""
+    return f"{namespace}.hosts"
 
 
 def departures(namespace: str) -> str:

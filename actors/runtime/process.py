@@ -86,6 +86,9 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     """What the registry calls the machine; None: its host name. Names that are not unique, as of
     containers, would have the living taken for dead."""
+    host_silence_s: float | None = None
+    """After what silence the actors of another machine are no longer counted on; None: when they
+    leave the registry."""
     link: str | None = None
     """The supervisor's socket; None runs without one."""
     orphan_timeout_s: float = 60.0
@@ -129,6 +132,7 @@ class Process:
             NatsTransport(spec.nats, spec.name),
             EtcdRegistry(spec.etcd, spec.namespace, host=spec.host),
             host=spec.host,
+            host_silence_s=spec.host_silence_s,
             base_dir=Path(spec.base_dir),
         )
         self._stop = asyncio.Event()

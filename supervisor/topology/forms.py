@@ -36,6 +36,10 @@ Machine: TypeAlias = Annotated[
 ]
 Options: TypeAlias = dict[str, Any] | None
 """`options:` with nothing after it is no options."""
+NodeTimeout: TypeAlias = Annotated[
+    float, msgspec.Meta(ge=1, extra={"form": "duration"}, extra_json_schema={"format": "duration"})
+]
+"""More than twice what passes between two beats of a host, see `actors.runtime.hosts`."""
 Urls: TypeAlias = Annotated[list[str], msgspec.Meta(min_length=1)]
 Entry: TypeAlias = dict[str, Any]
 """Of `children`: one of `ENTRY_FORMS`, told apart by its keys."""
@@ -150,6 +154,9 @@ class RootForm(msgspec.Struct, frozen=True, kw_only=True):
     etcd: str | list[str] | EtcdForm = "embedded"
     supervision: Supervision = Supervision()
     orphan_timeout_s: PositiveSeconds = msgspec.field(default=60.0, name="orphan_timeout")
+    node_timeout_s: NodeTimeout = msgspec.field(default=1.5, name="node_timeout")
+    """After this silence the actors of another of `nodes` are no longer counted on, until it is
+    heard again."""
     children: Entries
 
 

@@ -316,6 +316,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     supervision: Supervision
     orphan_timeout_s: float = 60.0
     """Without a supervisor for this long, nodes drain and leave."""
+    node_timeout_s: float = 1.5
+    """After this silence the actors of another machine are no longer counted on."""
     children: tuple[Child, ...]
     machines: dict[str, str | None] = {}
     """`nodes:` of the file: the machines, in order, and the address of each, if it has one."""

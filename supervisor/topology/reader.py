@@ -102,6 +102,7 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
         etcd=etcd,
         supervision=root.supervision,
         orphan_timeout_s=root.orphan_timeout_s,
+        node_timeout_s=root.node_timeout_s,
         children=children,
         machines=machines,
     )

@@ -42,7 +42,7 @@ class Vitals:
         self._refused = metrics.counter(
             "understudy_mailbox_refusals_total",
             "Messages an actor did not take, by reason: full, closed, stale (for an earlier life), "
-            "outlived (for a later one), unhandled, malformed.",
+            "outlived (for a later one), unhandled, malformed, version (of another wire format).",
             ("actor", "reason"),
         )
         self._info = metrics.gauge(
@@ -60,6 +60,14 @@ class Vitals:
             "1 when this node is connected to NATS, to etcd.",
             ("server",),
         )
+        self._hosts = metrics.gauge(
+            "understudy_hosts_silent",
+            "Hosts of the topology that this node does not hear, and sends nothing new.",
+        ).labels()
+        self._unspoken = metrics.gauge(
+            "understudy_wire_version_mismatches",
+            "Actors that this node leaves alone, as they speak another wire format.",
+        ).labels()
         self._frames = metrics.counter(
             "understudy_nats_frames_total",
             "Frames between nodes: sent, received, dropped because too many waited to be sent.",
@@ -94,6 +102,8 @@ class Vitals:
         transport, registry = self._node.transport, self._node.registry
         self._plane.labels("nats").set(transport.health == "connected")
         self._plane.labels("etcd").set(registry.health == "connected")
+        self._hosts.set(len(self._node.silent_hosts))
+        self._unspoken.set(len(self._node.directory.unspoken()))
         frames = transport.statistics()
         self._frames.labels("sent").mirror(frames.published)
         self._frames.labels("received").mirror(frames.received)

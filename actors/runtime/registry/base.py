@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from actors.runtime.address import Address
+from actors.runtime.message import WIRE_VERSION
 
 EMPTY_META = msgspec.Raw(b"{}")
 
@@ -38,6 +39,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     pid_started: int = 0
     """Start time of the process in clock ticks after boot: tells a recycled pid apart."""
+    wire: int = WIRE_VERSION
+    """The version of the wire format that it speaks. Nobody of another one sends it anything."""
     meta: msgspec.Raw = EMPTY_META
     """What the role publishes of itself (a worker: its model and limits), as JSON."""
 

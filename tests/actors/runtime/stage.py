@@ -156,9 +156,12 @@ class Stage:
         self.store.revision = 100  # so that there are lives before the first
         self.nodes: list[Node] = []
 
-    async def node(self, *hosted: Hosted) -> Node:
+    async def node(
+        self, *hosted: Hosted, host: str | None = None, host_silence_s: float | None = None
+    ) -> Node:
         transport, registry = LocalTransport(self.bus), LocalRegistry(self.store)
-        node = Node(f"n{len(self.nodes)}", NAMESPACE, transport, registry)
+        name = f"n{len(self.nodes)}"
+        node = Node(name, NAMESPACE, transport, registry, host=host, host_silence_s=host_silence_s)
         self.nodes.append(node)
         await node.start(hosted)
         return node
