@@ -84,7 +84,7 @@ class Client(Actor):
     @handler
     def frame(self, message: Frame) -> None:
         now = self.clock.now()
-        for chunk in message.chunks:
+        for chunk in message.everything():
             self._take(chunk, message.worker, now)
 
     def _take(self, chunk: Chunk, worker: Address, now: float) -> None:

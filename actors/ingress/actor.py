@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from actors.ingress import session as life
 from actors.ingress.exchange import Choice, Exchange
@@ -22,6 +21,7 @@ from actors.ingress.openai.errors import ApiError
 from actors.ingress.options import IngressOptions
 from actors.ingress.readiness import Readiness
 from actors.ingress.reading import Reading
+from actors.ingress.server.direct import Writes
 from actors.ingress.session import Session
 from actors.ingress.sinks import Head
 from actors.ingress.unwanted import Unwanted
@@ -43,7 +43,7 @@ from actors.runtime.node import EVERY_ROLE
 from actors.runtime.registry.base import State
 from actors.text.stop_strings import StopMatcher
 from actors.text.store import TokenizerStore
-from actors.text.tokenizer import TOKEN_ID, Tokenizer
+from actors.text.tokenizer import Tokenizer, packed
 
 LATE_REQUEST_S = 0.2
 """How long a connection that was opened before a drain may take to send its request."""
@@ -93,6 +93,8 @@ class Ingress(Actor):
         """Where probes count, so that they show in nobody's latencies."""
         self.readiness = Readiness(self, self.options.ready_timeout_s)
         self.is_draining = False
+        self.writes = Writes()
+        """How its streams are written to."""
         self._server = HttpServer(self, self.options)
 
     # -- life ----------------------------------------------------------------------------------
@@ -260,15 +262,46 @@ class Ingress(Actor):
     def frame(self, message: Frame) -> None:
         now = self.clock.now()
         self._frame_at = self.clock.precise()
+        self.writes.behind = self.waiting > 0
         for chunk in message.chunks:
-            choice = self._choices.get(chunk.number)
-            if choice is None:
-                self._refuse(message.worker, chunk, now)
+            self._take(message.worker, chunk, now)
+        if message.plain:
+            self._take_plain(message.worker, message.plain, now)
+        self.writes.behind = False
+
+    def _take(self, worker: Address, chunk: Chunk, now: float) -> None:
+        choice = self._choices.get(chunk.number)
+        if choice is None:
+            self._refuse(worker, chunk, now)
+            return
+        if chunk.epoch < choice.session.epoch:
+            self._counted["stale"] += 1
+            self._refuse(worker, chunk, now)
+        self._apply(choice, choice.session.step(life.Arrived(chunk), now), now)
+
+    def _take_plain(self, worker: Address, plain: list[int], now: float) -> None:
+        """`_take` for many tokens, most of which are the next of their sequence. This is where the
+        time of a streamed token goes: a turn of this loop makes nothing but the bytes to send."""
+        find, at = self._choices.get, self._frame_at
+        fields = iter(plain)
+        # Sequences that moved together last time, nearly all, are counted together.
+        measures, since, together = None, 0.0, 0
+        for number, epoch, offset, token in zip(fields, fields, fields, fields, strict=True):
+            choice = find(number)
+            if choice is None or not choice.session.take_next(epoch, offset, token, now):
+                self._take(worker, Chunk(number, epoch, offset, [token]), now)
                 continue
-            if chunk.epoch < choice.session.epoch:
-                self._counted["stale"] += 1
-                self._refuse(message.worker, chunk, now)
-            self._apply(choice, choice.session.step(life.Arrived(chunk), now), now)
+            watch = choice.watch
+            if watch.last_at != since or watch.measures is not measures:
+                if measures is not None:
+                    measures.moved(at - since, together)
+                measures, since, together = watch.measures, watch.last_at, 0
+            together += 1
+            watch.last_at = at
+            if choice.deliver_one(token):
+                self._stop(choice, now)
+        if measures is not None:
+            measures.moved(at - since, together)
 
     @handler
     def explained(self, message: Explained) -> None:
@@ -412,7 +445,7 @@ class Ingress(Actor):
         key = RequestKey(self.address, choice.number, action.epoch)
         left = choice.sampling.max_tokens - len(action.delivered)
         sampling = msgspec.structs.replace(choice.sampling, max_tokens=left)
-        delivered = np.array(action.delivered, dtype=TOKEN_ID).tobytes()
+        delivered = packed(action.delivered)
         exchange = choice.exchange
         if action.epoch > 0:
             self.measures.of(exchange.model).replays.add()

@@ -8,7 +8,7 @@ from actors.ingress.measures import Stopwatch
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.openai.responses import FinishReason, Usage
 from actors.ingress.session import Session
-from actors.ingress.sinks import Sink
+from actors.ingress.sinks import Lane, Sink
 from actors.ingress.wishes import Wishes
 from actors.messages.assign import Assigned
 from actors.messages.sampling import Logprobs, Sampling
@@ -49,6 +49,20 @@ class Choice:
         self._detokenizer = detokenizer
         self._stops = stops
         self._parser = parser
+        self._lane: Lane | None = None
+
+    def hurry(self) -> None:
+        """The sink is open: go its faster way, if nothing has to be looked for in the text."""
+        if self._stops is None and self._parser is None and self.sampling.logprobs is None:
+            self._lane = self.exchange.sink.lane(self.index)
+
+    def deliver_one(self, token: int) -> bool:
+        """As `deliver` of a token without logprobs, and much cheaper where it can be."""
+        lane, whole = self._lane, self._detokenizer.whole
+        if lane is not None and whole is not None and (text := whole[token]):
+            lane(text)
+            return False
+        return self.deliver([token], None)
 
     def deliver(self, tokens: list[int], logprobs: list[Logprobs] | None) -> bool:
         """Pass the text of new tokens on; True when it ended at a stop string."""

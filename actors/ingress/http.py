@@ -283,7 +283,8 @@ class HttpServer:
             len(work),
             tokenizer.token_bytes,
             self._options.max_unsent_bytes,
-            overflow=lambda: _cut(request, head.id, self._ingress),
+            lambda: _cut(request, head.id, self._ingress),
+            self._ingress.writes,
         )
         exchange = Exchange(model, head.id, sink, wishes)
         self._gate.charge(request, exchange)
@@ -299,6 +300,8 @@ class HttpServer:
             if stream is None:
                 return
             sink.open(stream.transport, chunked=stream.chunked)
+            for choice in exchange.choices:
+                choice.hurry()
             await exchange.ended.wait()
             usage = None if exchange.error is not None else exchange.usage(prompts)
             sink.end(usage, exchange.error)

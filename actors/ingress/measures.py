@@ -1,4 +1,4 @@
-"""What the ingress counts. Per token: one subtraction, one bucket, one addition."""
+"""What the ingress counts: something for each frame of tokens, nothing for each token."""
 
 from __future__ import annotations
 
@@ -42,14 +42,19 @@ class ModelMeasures:
         self.replays = families.replays.labels(model)
         self.stale = families.stale.labels(model)
 
+    def moved(self, seconds: float, sequences: int) -> None:
+        """So many sequences have got one token each, all of them so long after their last."""
+        self.between_s.observe(seconds, sequences)
+        self.generated.value += sequences
+
 
 class Stopwatch:
     """The times of one sequence, on the precise clock."""
 
-    __slots__ = ("_measures", "assigned_at", "last_at", "submitted_at")
+    __slots__ = ("assigned_at", "last_at", "measures", "submitted_at")
 
     def __init__(self, measures: ModelMeasures, now: float) -> None:
-        self._measures = measures
+        self.measures = measures
         self.submitted_at = now
         self.assigned_at = 0.0
         self.last_at = 0.0
@@ -59,11 +64,11 @@ class Stopwatch:
         """Workers have been chosen for the first time."""
         if not self.assigned_at:
             self.assigned_at = now
-            self._measures.assign_s.observe(now - self.submitted_at)
+            self.measures.assign_s.observe(now - self.submitted_at)
 
     def delivered(self, now: float, count: int) -> None:
         """Tokens have come, all at once."""
-        measures = self._measures
+        measures = self.measures
         if self.last_at:
             measures.between_s.observe((now - self.last_at) / count, count)
         else:

@@ -31,11 +31,17 @@ from actors.ingress.openai.responses import (
     Usage,
 )
 from actors.ingress.openai.stream import DONE, ChatStream, CompletionStream, error_event
+from actors.ingress.server.direct import Outlet, Writes
 from actors.messages.names import Kind
 from actors.messages.sampling import Logprobs
 from actors.text.answers.parts import CallArguments, CallBegin, Content, Part, Reasoning
 
 CountUsage = Callable[[], Usage]
+Lane = Callable[[bytes], None]
+"""Takes text that is not empty, escaped as in a JSON string."""
+MAX_READY_SIZE = 2048
+CHUNK_SIZES = tuple(b"%x\r\n" % size for size in range(MAX_READY_SIZE))
+"""Heads of chunks of HTTP's chunked coding, by size."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -62,6 +68,12 @@ class Sink(ABC):
     @abstractmethod
     def finish(self, index: int, reason: FinishReason) -> None:
         """A choice is complete."""
+
+    def lane(self, index: int) -> Lane | None:
+        """A faster way than `text` for a piece of a choice whose role has been said; None when
+        there is none yet. Good until `finish`."""
+        del index
+        return None
 
 
 class BodySink(Sink):
@@ -136,6 +148,7 @@ class StreamSink(Sink):
         token_bytes: TokenBytes,
         limit_bytes: int,
         overflow: Callable[[], None],
+        writes: Writes,
     ) -> None:
         make = ChatStream if head.kind == "chat" else CompletionStream
         self._streams: Sequence[ChatStream | CompletionStream] = [
@@ -149,7 +162,8 @@ class StreamSink(Sink):
         self._held: list[bytes] = []
         self._begun = [head.kind == "completion"] * choices
         self._offsets = [0] * choices
-        self._transport: asyncio.WriteTransport | None = None
+        self._writes = writes
+        self._outlet: Outlet | None = None
         self._chunked = True
 
     def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
@@ -183,7 +197,7 @@ class StreamSink(Sink):
 
     def open(self, transport: asyncio.WriteTransport, *, chunked: bool) -> None:
         """The response's head is out: write what is held, and from now on at once."""
-        self._transport, self._chunked = transport, chunked
+        self._outlet, self._chunked = Outlet(transport, self._writes, self._waiting), chunked
         held, self._held = self._held, []
         if held:
             self._write(b"".join(held))
@@ -195,6 +209,8 @@ class StreamSink(Sink):
         elif usage is not None and self._head.include_usage:
             self._write(self._streams[0].usage(usage))
         self._write(DONE)
+        if self._outlet is not None:
+            self._outlet.flush()
 
     def _format(
         self, index: int, logprobs: list[Logprobs] | None
@@ -206,14 +222,31 @@ class StreamSink(Sink):
         return completion_logprobs(logprobs, self._token_bytes, self._offsets[index])
 
     def _write(self, data: bytes) -> None:
-        transport = self._transport
-        if transport is None:
+        if self._outlet is None:
             self._held.append(data)
-            return
-        if transport.is_closing():
-            return
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-        if transport.get_write_buffer_size() > self._limit_bytes:
+        else:
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+            self._outlet.write(chunk)
+
+    def lane(self, index: int) -> Lane | None:
+        if self._outlet is None or not self._begun[index]:
+            return None
+        write = self._outlet.write
+        before, after = self._streams[index].around_content
+        if not self._chunked:
+            return lambda text: write(b"".join((before, text, after)))
+        fixed, sizes = len(before) + len(after), CHUNK_SIZES
+        after += b"\r\n"
+
+        def as_a_chunk(text: bytes) -> None:
+            size = fixed + len(text)
+            head = sizes[size] if size < MAX_READY_SIZE else b"%x\r\n" % size
+            write(b"".join((head, before, text, after)))
+
+        return as_a_chunk
+
+    def _waiting(self, size: int) -> None:
+        if size > self._limit_bytes:
             self._overflow()
 
 

@@ -8,6 +8,8 @@ from actors.messages.sampling import Logprobs
 from actors.runtime.address import Address
 from actors.runtime.message import Message
 
+PLAIN_FIELDS = 4
+
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
     """What one step produced for one sequence."""
@@ -33,3 +35,17 @@ class Frame(Message, frozen=True):
 
     worker: Address
     chunks: list[Chunk]
+    """Of those that have more to say than one token."""
+    plain: list[int] = msgspec.field(default_factory=list)
+    """Of those that produced one token and have nothing else to say, which is nearly all:
+    `PLAIN_FIELDS` numbers each, as in `Chunk` the number, the epoch, the offset and the token.
+    Reading and writing them costs a tenth of a chunk's."""
+
+    def everything(self) -> list[Chunk]:
+        """All of it as chunks, for readers in no hurry."""
+        fields = iter(self.plain)
+        rows = zip(fields, fields, fields, fields, strict=True)
+        return [
+            *self.chunks,
+            *(Chunk(number, epoch, offset, [token]) for number, epoch, offset, token in rows),
+        ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
 from actors.messages.assign import Why
 from actors.messages.cards import WorkerCard
@@ -11,7 +10,7 @@ from actors.messages.key import count_tokens
 from actors.messages.route import Route
 from actors.messages.submit import ChatPrompt, Submit, TextPrompt, TokenPrompt
 from actors.text.chat_template import ChatTemplateError, join_text_parts, read_call_arguments
-from actors.text.tokenizer import TOKEN_ID, Tokenizer
+from actors.text.tokenizer import TYPE_CODE, Tokenizer
 
 
 class Unacceptable(Exception):
@@ -103,7 +102,7 @@ def _render(prompt: ChatPrompt, tokenizer: Tokenizer) -> str:
 
 def _checked(tokens: bytes, tokenizer: Tokenizer) -> bytes:
     limit = tokenizer.vocabulary_size
-    highest = int(np.frombuffer(tokens, TOKEN_ID).max(initial=0))
+    highest = max(memoryview(tokens).cast(TYPE_CODE), default=0)
     if highest >= limit:
         text = f"Token id {highest} is outside the model's vocabulary of {limit}."
         raise Unacceptable("invalid", text, "prompt")

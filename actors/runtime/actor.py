@@ -227,6 +227,11 @@ class Actor:
         log: FilteringBoundLogger = self.node.log.bind(actor=str(self.address))
         return log
 
+    @property
+    def waiting(self) -> int:
+        """Messages in this actor's mailbox that come after the one being handled."""
+        return self.node.waiting(self)
+
     def path(self, text: str) -> Path:
         """A path as the topology file means it: relative to that file."""
         return (self.node.base_dir / text).resolve()

@@ -484,6 +484,11 @@ class Node:
             if role in {entry.role, EVERY_ROLE}:
                 self._inform(actor.address.name, Joined(entry))
 
+    def waiting(self, actor: Actor) -> int:
+        """See `Actor.waiting`."""
+        cell = self._cells.get(actor.address.name)
+        return 0 if cell is None else len(cell.mailbox)
+
     def publish_meta(self, actor: Actor) -> None:
         """See `Actor.publish_meta`."""
         cell = self._cells[actor.address.name]

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import tokenizers
 
-from actors.text.token_bytes import TokenBytes
+from actors.text.token_bytes import TokenBytes, WholeTokens
 
 WINDOW_LIMIT_TOKENS = 64
 """How many tokens may be held back while their text ends in an unfinished character."""
@@ -32,6 +32,10 @@ class Detokenizer(ABC):
     part only.
     """
 
+    whole: WholeTokens | None = None
+    """Set while the text of the next token depends on no other: what `push` would give for one that
+    is in it. Such a token may be left out; it changes nothing."""
+
     @abstractmethod
     def push(self, tokens: Sequence[int]) -> str:
         """The text that is final after these tokens; may be empty. Ids outside the vocabulary
@@ -45,13 +49,14 @@ class Detokenizer(ABC):
 class ByteDetokenizer(Detokenizer):
     """For tokens that stand for bytes. Holds at most three bytes of an unfinished character."""
 
-    __slots__ = ("_started", "_strip_left", "_table", "_unfinished")
+    __slots__ = ("_started", "_strip_left", "_table", "_unfinished", "whole")
 
     def __init__(self, table: TokenBytes) -> None:
         self._table = table
         self._unfinished = b""
         self._started = table.spelling.first_to_bytes is None
         self._strip_left = table.spelling.strip_limit
+        self.whole = None
 
     def push(self, tokens: Sequence[int]) -> str:
         table = self._table
@@ -65,7 +70,11 @@ class ByteDetokenizer(Detokenizer):
         # The function beneath the standard incremental decoder, whose own layer is Python.
         text, used = codecs.utf_8_decode(received, "replace", False)  # noqa: FBT003  # positional only
         self._unfinished = received[used:]
-        return self._strip(text) if self._strip_left else text
+        if self._strip_left:
+            text = self._strip(text)
+        settled = self._started and not self._unfinished and not self._strip_left
+        self.whole = table.whole if settled else None
+        return text
 
     def flush(self) -> str:
         text = self._unfinished.decode("utf-8", "replace")

@@ -44,6 +44,7 @@ class TokenBytes(dict[int, bytes]):
     ) -> None:
         super().__init__()
         self.spelling = spelling
+        self.whole = WholeTokens(self)
         self._tokenizer = tokenizer
         self._hidden = hidden
 
@@ -66,6 +67,25 @@ class TokenBytes(dict[int, bytes]):
             return None
         spelled: str | None = self._tokenizer.id_to_token(token)
         return spelled
+
+
+class WholeTokens(dict[int, bytes]):
+    """Token id to its text as it stands in a JSON string, for tokens that are whole characters;
+    `b""` for all others. Filled and shared like `TokenBytes`."""
+
+    def __init__(self, table: TokenBytes) -> None:
+        super().__init__()
+        self._table = table
+
+    def __missing__(self, token: int) -> bytes:
+        spelled = self._table[token]
+        try:
+            found = json.dumps(spelled.decode(), ensure_ascii=False)[1:-1].encode()
+        except UnicodeDecodeError:
+            found = b""
+        if token in self._table:  # ids from outside the vocabulary must not make this one grow
+            self[token] = found
+        return found
 
 
 def spelling_of(tokenizer: tokenizers.Tokenizer) -> Spelling | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
+from array import array
 from collections.abc import Iterable
+from typing import Final
 
-import numpy as np
 import tokenizers
 
 from actors.text.chat_template import ChatTemplates, NoChatTemplate
@@ -14,14 +16,20 @@ from actors.text.detokenizer import ByteDetokenizer, Detokenizer, WindowDetokeni
 from actors.text.model_files import ModelFiles, TokenizerNotFound, read_model_files
 from actors.text.token_bytes import TokenBytes, spelling_of
 
-TOKEN_ID = np.dtype("<u4")
-"""Token ids travel packed: little-endian, 4 bytes each."""
+TYPE_CODE: Final = "I"
+"""Token ids travel packed: little-endian, 4 bytes each; this is what `array` calls it."""
+assert array(TYPE_CODE).itemsize == 4, "token ids are 32-bit numbers"
+assert sys.byteorder == "little", "packed token ids are used as they lie in memory"
+
+
+def packed(ids: Iterable[int]) -> bytes:
+    """The packed form of token ids."""
+    return array(TYPE_CODE, ids).tobytes()
 
 
 def unpacked(packed: bytes) -> list[int]:
     """Token ids from their packed form."""
-    ids: list[int] = np.frombuffer(packed, TOKEN_ID).tolist()
-    return ids
+    return memoryview(packed).cast(TYPE_CODE).tolist()
 
 
 _NOTHING_HIDDEN: frozenset[int] = frozenset()
@@ -96,7 +104,7 @@ class Tokenizer:
             )
         except TypeError as error:  # so says the library of a str that has no UTF-8 form
             raise ValueError("text with lone surrogates cannot be encoded") from error
-        return np.array(encoding.ids, dtype=TOKEN_ID).tobytes()
+        return packed(encoding.ids)
 
     def decode(self, tokens: bytes | Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of a whole sequence, packed or not; see `Detokenizer` for a growing one."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from actors.engines.base import Engine, Info, RequestRefused
 from actors.messages.cards import Duty, WorkerCard
 from actors.messages.events import TellInventory
-from actors.messages.frame import Chunk, Frame
+from actors.messages.frame import PLAIN_FIELDS, Chunk, Frame
 from actors.messages.key import RequestKey
 from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill, Resend
 from actors.runtime.actor import Actor, Down, Returned, handler
@@ -218,9 +218,12 @@ class Worker(Actor):
             step = self._jobs.step(outputs, self.address, self.clock.now())
             if step.began or step.arrived or step.over:
                 self._measures.stepped(step, self.clock.precise())
-            for ingress, chunks in step.frames.items():
+            for ingress in {**step.frames, **step.plain}:
+                chunks = step.frames.get(ingress, [])
+                plain = step.plain.get(ingress, [])
                 self._tokens += sum(len(chunk.tokens) for chunk in chunks)
-                self._send_frame(ingress, chunks)
+                self._tokens += len(plain) // PLAIN_FIELDS
+                self._tell(ingress, Frame(self.address, chunks, plain))
             for generation, decode in step.decodes:
                 if not self._tell(generation, decode):
                     self.returned(Returned(decode, generation, "has gone"))

@@ -45,6 +45,13 @@ class Sent(msgspec.Struct):
         if len(tokens) >= 2 * TOKENS_KEPT:
             self._trim()
 
+    def note_plain(self, token: int) -> None:
+        """Another token goes out, with nothing else to say."""
+        tokens = self.tokens
+        tokens.append(token)
+        if len(tokens) >= 2 * TOKENS_KEPT:
+            self._trim()
+
     def from_(self, offset: int) -> Chunk | None:
         """Everything from this offset on as one chunk; None when part of it is not kept."""
         start = offset - self.first

@@ -24,6 +24,15 @@ MIN_BUDGET_S = 0.001
 """Passed on when nothing is left, as 0 would mean that there is no limit."""
 
 
+class Bundle(msgspec.Struct, eq=False):
+    """What the step under way has for one ingress in `Frame.plain`; empty between steps."""
+
+    ingress: Address
+    plain: list[int] = []
+    jobs: int = 0
+    """How many it is for; it lives as long as they."""
+
+
 class Job(msgspec.Struct):
     """One request at this worker."""
 
@@ -33,6 +42,8 @@ class Job(msgspec.Struct):
     """Tokens of this epoch that the ingress has been sent, here or by the context worker."""
     history: Sent
     """The same tokens, for an ingress that did not get them."""
+    bundle: Bundle
+    """Shared by all jobs of its ingress."""
     handed_off: bool = False
     """A prefill that is done; what is left of it are blocks that wait for `Fetched`."""
     until: float = math.inf
@@ -43,6 +54,12 @@ class Job(msgspec.Struct):
     """When its first output came, or its blocks; 0 before."""
     begun: bool = False
     """Whether a token of it has been sent from here."""
+    number: int = 0
+    epoch: int = 0
+    """Of its key, at hand."""
+
+    def __post_init__(self) -> None:
+        self.number, self.epoch = self.work.key.number, self.work.key.epoch
 
     @property
     def key(self) -> RequestKey:
@@ -53,6 +70,8 @@ class Step(msgspec.Struct):
     """What one engine step means to others."""
 
     frames: dict[Address, list[Chunk]] = {}
+    """By ingress; with `plain` what its `Frame` holds."""
+    plain: dict[Address, list[int]] = {}
     decodes: list[tuple[Address, Decode]] = []
     """For generation workers: go on from here."""
     fetched: list[tuple[Address, Fetched]] = []
@@ -76,6 +95,7 @@ class Jobs:
         self._next = 0
         self._by_id: dict[int, Job] = {}
         self._by_key: dict[tuple[Address, int], Job] = {}
+        self._bundles: dict[Address, Bundle] = {}
         self._ended = Ended()
         self._unneeded: list[tuple[RequestKey, Address]] = []
 
@@ -96,7 +116,9 @@ class Jobs:
         superseded = [] if known is None else [self.drop(known).id]
         self._next += 1
         sent = 1 if isinstance(work, Decode) else 0
-        job = Job(self._next, work, sent, Sent(work.key, sent), taken_at=taken_at)
+        bundle = self._bundle_of(work.key.ingress)
+        bundle.jobs += 1
+        job = Job(self._next, work, sent, Sent(work.key, sent), bundle, taken_at=taken_at)
         if work.budget_s:
             job.until = now + work.budget_s
         self._by_id[job.id] = self._by_key[sequence] = job
@@ -129,6 +151,9 @@ class Jobs:
             self._ended.add(job.history)
         del self._by_id[job.id]
         del self._by_key[job.key.ingress, job.key.number]
+        job.bundle.jobs -= 1
+        if not job.bundle.jobs:
+            del self._bundles[job.bundle.ingress]
         if isinstance(job.work, Prefill) and not job.handed_off:
             self._unneeded.append((job.key, job.work.generation))
             del self._unneeded[:-MAX_UNNEEDED]
@@ -141,12 +166,41 @@ class Jobs:
 
     def step(self, outputs: Iterable[Output], me: Address, now: float = 0.0) -> Step:
         """Turn the outputs of one engine step into messages."""
-        step = Step({}, [], [], [], [], [])
+        step = Step({}, {}, [], [], [], [], [])
+        bundles: list[Bundle] = []
+        find = self._by_id.get
         for output in outputs:
-            job = self._by_id.get(output.id)
-            if job is not None:
+            job = find(output.id)
+            if job is None:
+                continue
+            tokens = output.tokens
+            if (
+                len(tokens) == 1
+                and job.begun
+                and output.finish is None
+                and output.logprobs is None
+                and output.handoff is None
+                and not output.fetched
+                and not job.handed_off
+            ):
+                # Nearly every output is one of these: nothing is made for it.
+                plain = job.bundle.plain
+                if not plain:
+                    bundles.append(job.bundle)
+                plain += (job.number, job.epoch, job.sent, tokens[0])
+                job.sent += 1
+                job.history.note_plain(tokens[0])
+            else:
                 self._take(job, output, me, step, now)
+        for bundle in bundles:
+            step.plain[bundle.ingress], bundle.plain = bundle.plain, []
         return step
+
+    def _bundle_of(self, ingress: Address) -> Bundle:
+        found = self._bundles.get(ingress)
+        if found is None:
+            found = self._bundles[ingress] = Bundle(ingress)
+        return found
 
     def _take(self, job: Job, output: Output, me: Address, step: Step, now: float) -> None:
         work, key = job.work, job.key

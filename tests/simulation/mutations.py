@@ -32,6 +32,18 @@ MUTATIONS = (
         "if chunk.epoch > self.epoch:",
     ),
     Mutation(
+        "the short way of a token does not look at its epoch",
+        "actors/ingress/session.py",
+        "!= len(delivered) or epoch != self.epoch:",
+        "!= len(delivered):",
+    ),
+    Mutation(
+        "the short way of a token delivers a repeat again",
+        "actors/ingress/session.py",
+        "offset + self._epoch_start != len(delivered)",
+        "offset + self._epoch_start > len(delivered)",
+    ),
+    Mutation(
         "a repeated token is delivered again",
         "actors/ingress/session.py",
         "tokens = chunk.tokens[repeated:]",

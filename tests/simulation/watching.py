@@ -38,8 +38,17 @@ def watched(world: World) -> Iterator[None]:
             _count_replay(world, event, self)
         return actions
 
+    take_next = Session.take_next
+
+    def taking(self: Session, epoch: int, offset: int, token: int, now: float) -> bool:
+        taken = take_next(self, epoch, offset, token, now)
+        if taken and epoch != self.epoch:
+            world.wrong(f"attempt {self.epoch} took tokens of attempt {epoch}")
+        return taken
+
     with ExitStack() as stack:
         stack.enter_context(patch.object(Session, "step", stepping))
+        stack.enter_context(patch.object(Session, "take_next", taking))
         stack.enter_context(_lives_only_grow(world))
         stack.enter_context(_views_only_grow(world))
         stack.enter_context(_nobody_takes_what_another_was_sent(world))

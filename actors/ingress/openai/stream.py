@@ -69,6 +69,12 @@ class _Stream(ABC):
         self._close = (b'],"usage":null}' if include_usage else b"]}") + _END
         self._before, self._after = self._around_text(b"null")
 
+    @property
+    def around_content(self) -> tuple[bytes, bytes]:
+        """What `content` without logprobs puts before and after the text, which is escaped as in
+        a JSON string, its quotes left out."""
+        return self._before + b'"', b'"' + self._after
+
     @abstractmethod
     def _around_text(self, logprobs: bytes) -> tuple[bytes, bytes]:
         """What goes before and after the JSON string of a content chunk."""

@@ -231,10 +231,11 @@ async def test_a_connection_that_goes_quiet_between_requests_is_closed() -> None
 
 
 async def test_a_long_answer_is_not_cut_by_the_timeout_for_headers() -> None:
-    options = {"header_timeout_s": 0.05}
-    # 20 steps of 10 ms each: four times the timeout.
+    # Long enough for a busy machine to send a request in.
+    options = {"header_timeout_s": 0.25}
+    # 20 steps of 50 ms each: four times the timeout.
     timing: dict[str, Any] = {
-        "decode_ms": {"quadratic": 0, "linear": 0, "constant": 10},
+        "decode_ms": {"quadratic": 0, "linear": 0, "constant": 50},
         "speedup": 1,
     }
     async with unharmed(ingress=options, **timing) as (_, ingress):

@@ -60,6 +60,37 @@ def run(session: Session, *events: Event, now: float = 1.0) -> list[Action]:
     return [action for event in events for action in session.step(event, now)]
 
 
+def by_the_short_way(session: Session, event: Event, now: float) -> list[Action]:
+    """Step an event, one that is a single token by `take_next` where that is possible."""
+    if isinstance(event, Arrived) and len(event.chunk.tokens) == 1 and not event.chunk.finish:
+        taken = event.chunk
+        if session.take_next(taken.epoch, taken.offset, taken.tokens[0], now):
+            return [Deliver(taken.tokens, None)]
+    return session.step(event, now)
+
+
+def test_once_a_sequence_flows_its_next_token_is_taken_the_short_way() -> None:
+    session = begun()
+    assert not session.take_next(0, 0, 5, 1.0), "the first one has more to say"
+    run(session, chunk(0, 0, 5))
+
+    assert session.take_next(0, 1, 6, 1.1)
+    assert not session.take_next(0, 1, 6, 1.1), "a repeat"
+    assert not session.take_next(0, 3, 8, 1.1), "a gap"
+    assert not session.take_next(1, 2, 7, 1.1), "another attempt"
+    assert session.take_next(0, 2, 7, 1.2)
+    assert session.delivered == [5, 6, 7]
+    assert session.wake_at == 1.2 + session.policy.silence_s
+
+
+def test_after_its_end_no_token_is_taken_the_short_way() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), chunk(0, 2, 7, finish="stop"), chunk(0, 1, 6))
+
+    assert session.over
+    assert not session.take_next(0, 3, 8, 1.1)
+
+
 def test_tokens_are_delivered_in_order_and_the_last_chunk_finishes() -> None:
     session = begun()
 
@@ -402,6 +433,9 @@ class BadNetwork(RuleBasedStateMachine):
         self.delivered: list[int] = []
         self.epoch = self.base = self.sent = 0
         self.held: list[Arrived] = []
+        self.twin = Session(Policy(attempts=1000), len(REFERENCE), 1e9)
+        """Is told the same, but never by `take_next`."""
+        self.twin.begin(self.now)
         self.take(self.session.begin(self.now))
 
     def take(self, actions: list[Action]) -> None:
@@ -416,7 +450,11 @@ class BadNetwork(RuleBasedStateMachine):
 
     def step(self, event: Event) -> None:
         self.now += 0.01
-        self.take(self.session.step(event, self.now))
+        expected = self.twin.step(event, self.now)
+        actions = by_the_short_way(self.session, event, self.now)
+        assert actions == expected
+        assert self.session.wake_at == self.twin.wake_at
+        self.take(actions)
 
     def next_chunk(self, size: int) -> Arrived:
         start = self.base + self.sent

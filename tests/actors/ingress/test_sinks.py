@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from actors.ingress.openai import errors
 from actors.ingress.openai.responses import Usage
+from actors.ingress.server.direct import Writes
 from actors.ingress.sinks import BodySink, Head, StreamSink
 from actors.messages.names import Kind
 from actors.messages.sampling import Logprobs, TokenLogprob
@@ -64,7 +65,7 @@ def stream(
         client.abort()
 
     made = head(kind, include_usage=include_usage)
-    return StreamSink(made, choices, tokenizer().token_bytes, limit_bytes, cut)
+    return StreamSink(made, choices, tokenizer().token_bytes, limit_bytes, cut, Writes())
 
 
 def body(kind: Kind = "chat", choices: int = 1) -> BodySink:
@@ -248,3 +249,45 @@ def test_a_completion_s_body_is_read_by_the_official_client() -> None:
     assert answer.choices[0].logprobs.text_offset == [0]
     assert answer.usage is not None
     assert answer.usage.total_tokens == 7
+
+
+def test_a_lane_sends_the_same_bytes_as_the_ordinary_way() -> None:
+    texts = ["a", ' "quoted" \\ ', "line\nbreak", "é", "🎭", "x" * 3000]
+    forms: list[tuple[Kind, bool]] = [("chat", True), ("chat", False), ("completion", True)]
+    for kind, chunked in forms:
+        slow, fast = Client(), Client()
+        for client in (slow, fast):
+            sink = stream(kind)
+            assert sink.lane(0) is None, "not open yet"
+            sink.open(client, chunked=chunked)
+            sink.text(0, "first", None)
+            lane = sink.lane(0)
+            assert lane is not None
+            for text in texts:
+                if client is slow:
+                    sink.text(0, text, None)
+                else:
+                    lane(msgspec.json.encode(text)[1:-1])
+
+        assert fast.received == slow.received
+
+
+def test_a_lane_too_cuts_a_client_that_does_not_read() -> None:
+    client = Client(reads=False)
+    sink = stream("completion", limit_bytes=10_000, client=client)
+    sink.open(client, chunked=True)
+    lane = sink.lane(0)
+    assert lane is not None
+
+    for _ in range(1000):
+        lane(b"unread")
+
+    assert client.is_closing()
+    assert 10_000 < len(client.received) < 11_000
+
+
+def test_there_is_no_lane_before_a_chat_answer_says_its_role() -> None:
+    sink = stream("chat")
+    sink.open(Client(), chunked=True)
+
+    assert sink.lane(0) is None

@@ -67,6 +67,7 @@ MESSAGES: list[Message] = [
     Cancel(KEY),
     Resend(KEY, 2**20),
     Frame(GENERATION, [Chunk(1, 0, 2, [3, 4], "stop", "", 16, LOGPROBS), Chunk(2, 1, 0, [])]),
+    Frame(GENERATION, [], [1, 0, 2, 3, 2**40, 1, 2**20, 2**32 - 1]),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import tokenizers
 from hypothesis import given
@@ -47,6 +49,33 @@ def _pieces(stream: Detokenizer, ids: list[int], cuts: list[int]) -> list[str]:
         pieces.append(stream.push(ids[position : position + step]))
         position += step
     return [*pieces, stream.flush()]
+
+
+@pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, BYTE_FALLBACK, METASPACE, WORD_PIECE])
+@given(data=st.data())
+def test_a_token_that_is_whole_by_itself_may_be_left_out(
+    tokenizer: tokenizers.Tokenizer, data: st.DataObject
+) -> None:
+    ids = data.draw(st.lists(st.integers(0, tokenizer.get_vocab_size() + 5), max_size=40))
+    pushed, spared = _stream(tokenizer), _stream(tokenizer)
+    text = ""
+
+    for token in ids:
+        whole = None if spared.whole is None else spared.whole[token]
+        text += json.loads(b'"%b"' % whole) if whole else spared.push([token])
+
+    assert text + spared.flush() == "".join(map(pushed.push, [[i] for i in ids])) + pushed.flush()
+
+
+def test_the_table_of_whole_tokens_holds_none_from_outside_the_vocabulary() -> None:
+    stream = _stream(BYTE_LEVEL)
+    stream.push([token_id(BYTE_LEVEL, "a")])
+    whole = stream.whole
+    assert whole is not None
+
+    assert whole[10**6] == b""
+    assert whole[token_id(BYTE_LEVEL, "a")] == b"a"
+    assert list(whole) == [token_id(BYTE_LEVEL, "a")]
 
 
 @pytest.mark.parametrize("skip", [True, False])

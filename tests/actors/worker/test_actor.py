@@ -33,7 +33,7 @@ async def chunks_of(probe: Probe, count: int = 1) -> list[Chunk]:
     """Chunks as they come, until so many were final."""
     found: list[Chunk] = []
     while sum(1 for chunk in found if chunk.finish) < count:
-        found += (await probe.take(Frame)).chunks
+        found += (await probe.take(Frame)).everything()
     return found
 
 
@@ -71,7 +71,7 @@ async def test_many_requests_of_one_ingress_share_a_frame_a_step() -> None:
         await eventually(lambda: service.at_rest("aggregated/0"))
 
         assert len(ingress.of(Frame)) <= worker.progress()[0]
-        assert max(len(frame.chunks) for frame in ingress.of(Frame)) == 8
+        assert max(len(frame.everything()) for frame in ingress.of(Frame)) == 8
 
 
 async def test_a_prefill_goes_on_at_the_generation_worker_and_lets_the_blocks_go() -> None:
@@ -182,7 +182,7 @@ async def test_a_cancelled_request_stops_at_the_engine_and_says_no_more() -> Non
         ingress.tell(worker.address, Cancel(key(ingress)))
 
         await eventually(lambda: service.at_rest("aggregated/0"))
-        assert not any(chunk.finish for frame in ingress.of(Frame) for chunk in frame.chunks)
+        assert not any(chunk.finish for frame in ingress.of(Frame) for chunk in frame.everything())
 
 
 async def test_a_cancelled_decode_lets_the_blocks_go() -> None:
@@ -255,7 +255,7 @@ async def test_a_worker_that_drains_finishes_what_it_has() -> None:
         assert service.store.entries["aggregated/0"].state is State.DRAINING
         assert service.at_rest("aggregated/0")
         await eventually(
-            lambda: any(c.finish == "length" for f in ingress.of(Frame) for c in f.chunks)
+            lambda: any(c.finish == "length" for f in ingress.of(Frame) for c in f.everything())
         )
 
 

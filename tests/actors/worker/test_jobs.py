@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from actors.engines.base import Finish, Handoff, Output
-from actors.messages.frame import Chunk
+from actors.messages.frame import Chunk, Frame
 from actors.messages.key import RequestKey
 from actors.messages.sampling import Sampling
 from actors.messages.work import Decode, Fetched, Generate, Prefill
@@ -83,7 +83,7 @@ def test_a_prefill_that_nobody_fetches_in_time_ends_without_another_chunk() -> N
 
     step = jobs.step([Output(number, [], finish=Finish.CANCELLED)], ME)
 
-    assert step == Step({}, [], [])
+    assert step == Step({}, {}, [], [])
     assert len(jobs) == 0
 
 
@@ -145,6 +145,24 @@ def test_one_step_makes_one_list_of_chunks_for_each_ingress() -> None:
         INGRESSES[0]: 3,
         INGRESSES[1]: 3,
     }
+
+
+def test_tokens_with_nothing_else_to_say_go_without_a_chunk_each() -> None:
+    jobs = Jobs()
+    numbers = [added(jobs, generate(key(n, n, ingress=INGRESSES[n % 2]))) for n in range(4)]
+    jobs.step([Output(number, [1]) for number in numbers], ME)
+
+    step = jobs.step([Output(number, [number * 10]) for number in numbers], ME)
+    last = jobs.step([Output(numbers[0], [7], finish=Finish.LENGTH)], ME)
+
+    assert step.frames == {}
+    assert step.plain == {
+        INGRESSES[0]: [0, 0, 1, 10, 2, 2, 1, 30],
+        INGRESSES[1]: [1, 1, 1, 20, 3, 3, 1, 40],
+    }
+    assert last.plain == {}
+    assert last.frames == {INGRESSES[0]: [Chunk(0, 0, 2, [7], "length")]}
+    assert jobs.again(key(1, 1, INGRESSES[1]), 0) == Chunk(1, 1, 0, [1, 20], prompt_tokens=2)
 
 
 def test_a_repeat_and_an_older_attempt_are_passed_over() -> None:
@@ -250,8 +268,9 @@ class Interleaving(RuleBasedStateMachine):
             del self.live[number]
 
     def check(self, step: Step) -> None:
-        for ingress, chunks in step.frames.items():
-            for chunk in chunks:
+        for ingress in step.frames.keys() | step.plain.keys():
+            frame = Frame(ME, step.frames.get(ingress, []), step.plain.get(ingress, []))
+            for chunk in frame.everything():
                 of = key(chunk.number, chunk.epoch, ingress)
                 assert of not in self.final, "a chunk after the last one"
                 assert chunk.offset == self.sent[of], "a gap or a repeat"

@@ -1,0 +1,171 @@
+"""Writing past the transport: in order, whole, and never to somebody else's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvloop
+
+from actors.ingress.server.direct import Outlet, Writes
+
+
+class Gone(asyncio.Protocol):
+    """Notices the end of its connection."""
+
+    def __init__(self) -> None:
+        self.noticed = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.noticed.set()
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
+    """A transport, and the socket at its other end, which reads when it is told to."""
+    mine, other = socket.socketpair()
+    other.setblocking(False)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_accepted_socket(Gone, mine)
+    try:
+        yield transport, other
+    finally:
+        transport.abort()
+        other.close()
+
+
+async def noticed(transport: asyncio.Transport) -> None:
+    """Return when the protocol has been told that the connection is over."""
+    gone = transport.get_protocol()
+    assert isinstance(gone, Gone)
+    await gone.noticed.wait()
+
+
+async def read_until(other: socket.socket, size: int) -> bytes:
+    loop, received = asyncio.get_running_loop(), b""
+    async with asyncio.timeout(20):
+        while len(received) < size:
+            received += await loop.sock_recv(other, 1 << 16)
+    return received
+
+
+def outlet(transport: asyncio.Transport, writes: Writes | None = None) -> Outlet:
+    def surprise(waiting: int) -> None:
+        pytest.fail(f"{waiting} bytes wait, and nothing should")
+
+    return Outlet(transport, writes or Writes(), surprise)
+
+
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop])
+def runner(request: pytest.FixtureRequest) -> asyncio.Runner:
+    return asyncio.Runner(loop_factory=request.param)
+
+
+def test_a_piece_is_with_the_client_when_the_call_returns(runner: asyncio.Runner) -> None:
+    async def run() -> None:
+        async with connected() as (transport, other):
+            outlet(transport).write(b"at once")
+            assert other.recv(100) == b"at once"
+
+    with runner:
+        runner.run(run())
+
+
+def test_what_the_transport_holds_goes_first_and_nothing_is_lost(runner: asyncio.Runner) -> None:
+    pieces = [b"%d;" % number * 500 for number in range(3000)]
+    whole = b"".join(pieces)
+
+    async def run() -> None:
+        async with connected() as (transport, other):
+            waiting: list[int] = []
+            out = Outlet(transport, Writes(), waiting.append)
+            for piece in pieces[:-1]:
+                out.write(piece)
+            transport.write(pieces[-1])
+            assert waiting == sorted(waiting), "it does not fit: the client has not read"
+            assert waiting[0] < waiting[-1] < transport.get_write_buffer_size()
+            assert await read_until(other, len(whole)) == whole
+
+    with runner:
+        runner.run(run())
+
+
+def test_nothing_is_written_once_the_transport_is_closing(runner: asyncio.Runner) -> None:
+    async def run() -> None:
+        async with connected() as (transport, _):
+            out = outlet(transport)
+            number = transport.get_extra_info("socket").fileno()
+            read, pipe = os.pipe()
+            os.set_blocking(read, False)
+            transport.abort()
+            await noticed(transport)
+            # Whoever gets the number next must not get the bytes.
+            os.dup2(pipe, number)
+            try:
+                out.write(b"late")
+                with pytest.raises(BlockingIOError):
+                    os.read(read, 10)
+            finally:
+                for one in (read, pipe, number):
+                    os.close(one)
+
+    with runner:
+        runner.run(run())
+
+
+def test_a_client_that_has_gone_is_left_to_the_transport(runner: asyncio.Runner) -> None:
+    async def run() -> None:
+        async with connected() as (transport, other):
+            out = outlet(transport)
+            other.close()
+            for _ in range(3):
+                out.write(b"nobody reads this")
+            async with asyncio.timeout(20):
+                await noticed(transport)
+
+    with runner:
+        runner.run(run())
+
+
+def test_while_there_is_more_to_come_pieces_are_held_and_leave_together(
+    runner: asyncio.Runner,
+) -> None:
+    async def run() -> None:
+        async with connected() as (transport, other):
+            writes = Writes()
+            out = outlet(transport, writes)
+            writes.behind = True
+            out.write(b"1")
+            writes.behind = False
+            out.write(b"2")
+            with pytest.raises(BlockingIOError):
+                other.recv(100)
+            await asyncio.sleep(0)
+            assert other.recv(100) == b"12"
+            out.write(b"3")
+            assert other.recv(100) == b"3"
+
+    with runner:
+        runner.run(run())
+
+
+def test_what_is_held_can_be_sent_before_its_time(runner: asyncio.Runner) -> None:
+    async def run() -> None:
+        async with connected() as (transport, other):
+            writes = Writes()
+            out = outlet(transport, writes)
+            writes.behind = True
+            out.write(b"1")
+            out.flush()
+            assert other.recv(100) == b"1"
+            await asyncio.sleep(0)
+            with pytest.raises(BlockingIOError):
+                other.recv(100)
+
+    with runner:
+        runner.run(run())
