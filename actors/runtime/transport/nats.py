@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
-from typing import Any
 
 import msgspec
-import nats
-import nats.errors
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as NatsSubscription
 
-from actors.runtime import tasks
 from actors.runtime.errors import AskTimeout, NoSuchActor, PlaneUnavailable, Refused
 from actors.runtime.message import Fault, encode
 from actors.runtime.transport.base import (
@@ -27,16 +19,17 @@ from actors.runtime.transport.base import (
     TransportStatistics,
     too_long,
 )
+from actors.runtime.transport.nats_client import Client, Identity, NatsRefused, Server
+from actors.runtime.transport.nats_wire import NO_RESPONDERS
 from actors.runtime.transport.pending import PendingTells
 
 OUTBOX_LIMIT = 65_536
-"""Frames that wait for the writer, or for the server to come back; more are dropped, counted."""
+"""Frames that wait for the server to take them, or to come back; more are dropped, counted."""
 OUTBOX_LIMIT_BYTES = 64 * 1024 * 1024
 DEFAULT_FRAME_LIMIT_BYTES = 1024 * 1024
 """Of a server that has not said its own yet."""
 ASK_PREFIX = "a"
 """Tells an ask's reply from a tell's in our inbox."""
-NO_RESPONDERS = "503"
 
 log = structlog.get_logger("transport")
 
@@ -75,73 +68,61 @@ class NatsTransport(Transport):
     def __init__(self, settings: NatsSettings, name: str) -> None:
         self._settings = settings
         self._name = name
-        self._client = Client()
+        self._client: Client | None = None
         self._inbox = ""
         self._pending = PendingTells()
         self._asks: dict[str, asyncio.Future[bytes | None]] = {}
         self._asked = 0
-        self._outbox: deque[tuple[str, bytes, str]] = deque()
-        self._outbox_bytes = 0
-        self._wake = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._writer: asyncio.Task[None] | None = None
         self._published = 0
         self._received = 0
         self._dropped = 0
-        self._started = False
         self._closing = False
 
     async def start(self) -> None:
         settings = self._settings
-        options: dict[str, Any] = {
-            "user": settings.user,
-            "password": settings.password,
-            "token": settings.token,
-            "user_credentials": settings.credentials,
-        }
-        if settings.tls is not None:
-            options["tls"] = settings.tls.context()
-            options["tls_hostname"] = settings.tls.hostname
+        where = ", ".join(redact(url) for url in settings.urls)
         try:
-            self._started = True
-            # Reconnecting stays on for ever afterwards; at first a wrong address or password is
-            # worth an error, so the first attempt has a deadline of its own.
-            connecting = self._client.connect(
-                list(settings.urls),
-                name=self._name,
-                error_cb=self._on_error,
-                disconnected_cb=self._on_disconnected,
-                reconnected_cb=self._on_reconnected,
-                reconnect_time_wait=0.1,
-                max_reconnect_attempts=-1,
-                ping_interval=2,
-                max_outstanding_pings=2,
-                skip_subject_validation=True,
-                pending_size=OUTBOX_LIMIT_BYTES,
-                **{key: value for key, value in options.items() if value is not None},
-            )
-            await tasks.within(settings.connect_timeout_s, connecting)
-        except (OSError, TimeoutError, nats.errors.Error, ssl.SSLError) as error:
-            where = ", ".join(redact(url) for url in settings.urls)
+            self._client = client = self._make_client()
+            await client.start(settings.connect_timeout_s)
+        except (OSError, TimeoutError, ValueError, NatsRefused) as error:
             raise PlaneUnavailable("NATS", where, str(error) or type(error).__name__) from error
-        self._inbox = self._client.new_inbox()
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
-        await self._client.flush()
-        self._writer = asyncio.create_task(self._write_outbox(), name="nats-writer")
+        if self._closing:
+            await client.close()
+            raise PlaneUnavailable("NATS", where, "closed while it was connecting")
+        client.on_lost, client.on_back = self._on_lost, self._on_back
+        self._inbox = client.new_inbox()
+        await client.subscribe(f"{self._inbox}.*", self._on_reply)
+
+    def _make_client(self) -> Client:
+        settings = self._settings
+        identity = Identity(
+            self._name,
+            settings.user,
+            settings.password,
+            settings.token,
+            settings.credentials,
+        )
+        tls = settings.tls
+        # ssl.SSLError is an OSError.
+        return Client(
+            [Server.parse(url) for url in settings.urls],
+            identity,
+            None if tls is None else tls.context(),
+            None if tls is None else tls.hostname,
+        )
 
     async def subscribe(self, subject: str, receiver: Receiver) -> Subscription:
-        async def deliver(msg: Msg) -> None:
+        def deliver(_subject: bytes, reply: bytes, _headers: bytes, payload: bytes) -> None:
             self._received += 1
-            receiver(msg.data, msg.reply)
+            receiver(payload, reply.decode())
 
-        subscription = await self._client.subscribe(subject, cb=deliver)
-        await self._client.flush()
-        return _Subscription(self._client, subscription)
+        client = self._connected("subscribe", subject)
+        return _Subscription(client, await client.subscribe(subject, deliver))
 
     def publish(self, subject: str, frame: bytes, bounce: Bounce | None = None) -> None:
+        client = self._client
         why = self._objection(frame)
-        if why:
+        if why or client is None:
             self._dropped += 1
             if bounce is not None:
                 bounce(encode(Fault("refused", why)))
@@ -150,36 +131,31 @@ class NatsTransport(Transport):
         if bounce is not None:
             number = self._pending.add(bounce, asyncio.get_running_loop().time())
             reply = f"{self._inbox}.{number}"
-        self._queue(subject, frame, reply)
-
-    def _queue(self, subject: str, frame: bytes, reply: str) -> None:
-        self._outbox.append((subject, frame, reply))
-        self._outbox_bytes += len(frame)
         self._published += 1
-        self._empty.clear()
-        self._wake.set()
+        client.publish(subject, reply, frame)
 
     def _objection(self, frame: bytes) -> str:
+        client = self._client
+        if client is None:
+            return "not connected to NATS yet"
         if len(frame) > self.frame_limit_bytes:
             return too_long(frame, self.frame_limit_bytes)
-        waiting = len(self._outbox) >= OUTBOX_LIMIT
-        if waiting or self._outbox_bytes + len(frame) > OUTBOX_LIMIT_BYTES:
+        if client.waiting >= OUTBOX_LIMIT or client.waiting_bytes + len(frame) > OUTBOX_LIMIT_BYTES:
             return "the outbox is full: NATS is away or slow"
         return ""
 
     async def request(self, subject: str, frame: bytes, timeout_s: float) -> bytes:
-        if self._closing:
-            raise PlaneUnavailable("NATS", subject, "the connection is closed")
+        client = self._connected("request", subject)
         why = self._objection(frame)
         if why:
             raise Refused(subject, why)
-        # Not by the client's own `request`, which would overtake the tells in the outbox.
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._asked += 1
         name = f"{ASK_PREFIX}{self._asked}"
         self._asks[name] = answer
         try:
-            self._queue(subject, frame, f"{self._inbox}.{name}")
+            self._published += 1
+            client.publish(subject, f"{self._inbox}.{name}", frame)
             async with asyncio.timeout(timeout_s):
                 found = await answer
         except TimeoutError:
@@ -191,61 +167,45 @@ class NatsTransport(Transport):
         return found
 
     async def flush(self, timeout_s: float) -> None:
+        client = self._client
+        if client is None:
+            return
         try:
             async with asyncio.timeout(timeout_s):
-                await self._empty.wait()
-                await self._client.flush()
-        except (TimeoutError, nats.errors.Error):
-            log.warning("nats_flush_incomplete", waiting=len(self._outbox))
+                await client.round_trip()
+        except TimeoutError:
+            log.warning("nats_flush_incomplete", waiting=client.waiting)
 
     async def close(self) -> None:
         if self._closing:
             return
         self._closing = True
-        if self._client.is_connected:
-            await self.flush(1.0)
-        if self._writer is not None:
-            await tasks.end(self._writer)
-        if self._started:
+        if self._client is not None:
+            if self._client.is_connected:
+                await self.flush(1.0)
             await self._client.close()
+
+    def _connected(self, what: str, subject: str) -> Client:
+        if self._client is None or self._closing:
+            state = "closed" if self._closing else "not open yet"
+            raise PlaneUnavailable("NATS", subject, f"the connection is {state}: cannot {what}")
+        return self._client
 
     @property
     def frame_limit_bytes(self) -> int:
-        return int(self._client.max_payload) or DEFAULT_FRAME_LIMIT_BYTES
+        known = 0 if self._client is None else self._client.max_payload
+        return known or DEFAULT_FRAME_LIMIT_BYTES
 
     def statistics(self) -> TransportStatistics:
         return TransportStatistics(self._published, self._received, self._dropped)
 
     @property
     def health(self) -> TransportHealth:
-        return "connected" if self._client.is_connected else "lost"
+        return "connected" if self._client is not None and self._client.is_connected else "lost"
 
-    async def _write_outbox(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self._write_some()
-
-    async def _write_some(self) -> None:
-        while self._outbox:
-            subject, frame, reply = self._outbox[0]
-            try:
-                await self._client.publish(subject, frame, reply=reply)
-            except nats.errors.OutboundBufferLimitError:
-                # Not connected, and the client's own buffer is full: ours takes over until then.
-                return
-            except nats.errors.Error as error:
-                # The server's limit shrank, or we are closing. The frame is lost, the next is not.
-                self._dropped += 1
-                log.warning("nats_frame_dropped", subject=subject, error=str(error))
-            self._outbox.popleft()
-            self._outbox_bytes -= len(frame)
-        self._empty.set()
-
-    async def _on_reply(self, msg: Msg) -> None:
-        name = msg.subject.rpartition(".")[2]
-        nobody = msg.headers is not None and msg.headers.get("Status") == NO_RESPONDERS
-        frame = None if nobody else bytes(msg.data)
+    def _on_reply(self, subject: bytes, _reply: bytes, headers: bytes, payload: bytes) -> None:
+        name = subject.decode().rpartition(".")[2]
+        frame = None if headers.startswith(NO_RESPONDERS) else payload
         if name.startswith(ASK_PREFIX):
             answer = self._asks.get(name)
             if answer is not None and not answer.done():
@@ -253,33 +213,23 @@ class NatsTransport(Transport):
         elif name.isdecimal() and (bounce := self._pending.take(int(name))) is not None:
             bounce(frame)
 
-    async def _on_error(self, error: Exception) -> None:
-        if not self._closing:
-            log.debug("nats_error", error=f"{type(error).__name__}: {error}")
-
-    async def _on_disconnected(self) -> None:
+    def _on_lost(self) -> None:
         if not self._closing:
             log.warning("nats_lost")
 
-    async def _on_reconnected(self) -> None:
+    def _on_back(self) -> None:
         log.info("nats_back")
-        self._wake.set()
         if self.on_regained is not None:
             self.on_regained()
 
 
 class _Subscription(Subscription):
-    def __init__(self, client: Client, subscription: NatsSubscription) -> None:
+    def __init__(self, client: Client, number: int) -> None:
         self._client = client
-        self._subscription = subscription
+        self._number = number
 
     async def cancel(self) -> None:
-        if self._client.is_closed:
-            return
-        try:
-            await self._subscription.unsubscribe()
-        except nats.errors.Error as error:
-            log.debug("nats_unsubscribe_failed", error=str(error))
+        self._client.unsubscribe(self._number)
 
 
 def redact(url: str) -> str:

@@ -1,0 +1,122 @@
+"""The NATS client's own parts: who it says it is, and where it looks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from actors.runtime.transport.nats_client import Client, Identity, NatsRefused, Server
+from actors.runtime.transport.nats_wire import ServerInfo
+from tests.plane import Plane, free_port
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("nats://h:5", Server("h", 5)),
+        ("h", Server("h", 4222)),
+        ("h:6", Server("h", 6)),
+        ("tls://u:p%20w@h", Server("h", 4222, "u", "p w")),
+        ("nats://token@[::1]:7", Server("::1", 7, "token")),
+    ],
+)
+def test_an_address_is_read(url: str, server: Server) -> None:
+    assert Server.parse(url) == server
+
+
+@pytest.mark.parametrize("url", ["ws://h:1", "http://h", "nats://", "nats://h:port"])
+def test_what_is_no_address_of_nats_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        Server.parse(url)
+
+
+def test_what_the_url_says_of_us_goes_before_the_settings() -> None:
+    identity = Identity("n", "user", "password")
+    plain = identity.connect(Server("h", 1), ServerInfo(), tls=False)
+    named = identity.connect(Server("h", 1, "other", "pw"), ServerInfo(), tls=False)
+    token = identity.connect(Server("h", 1, "secret"), ServerInfo(), tls=True)
+
+    assert (plain.user, plain.password, plain.auth_token) == ("user", "password", None)
+    assert (named.user, named.password) == ("other", "pw")
+    assert (token.user, token.auth_token, token.tls_required) == (None, "secret", True)
+    assert b'"pass":"pw"' in msgspec.json.encode(named)
+
+
+def test_credentials_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    with pytest.raises(NatsRefused, match=r"none\.creds"):
+        Identity("n", credentials=str(tmp_path / "none.creds")).connect(
+            Server("h", 1), ServerInfo(nonce="x"), tls=False
+        )
+
+
+@pytest.mark.process
+async def test_a_second_server_is_used_when_the_first_is_not_there(plane: Plane) -> None:
+    [url] = plane.nats_settings.urls
+    servers = [Server("127.0.0.1", free_port()), Server.parse(url)]
+    client = Client(servers, Identity("n", token=plane.nats_settings.token))
+    await client.start(20.0)
+    try:
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        number = await client.subscribe("twice", lambda *parts: heard.put_nowait(parts[-1]))
+        client.publish("twice", "", b"one")
+        assert await asyncio.wait_for(heard.get(), 20) == b"one"
+        client.unsubscribe(number)
+        client.publish("twice", "", b"two")
+        await client.round_trip()
+        assert heard.empty()
+    finally:
+        await client.close()
+
+
+@pytest.mark.process
+async def test_a_receiver_that_breaks_costs_nobody_else_a_message(plane: Plane) -> None:
+    client = Client(
+        [Server.parse(plane.nats_settings.urls[0])],
+        Identity("n", token=plane.nats_settings.token),
+    )
+    await client.start(20.0)
+    try:
+        heard: list[bytes] = []
+
+        def receive(*parts: bytes) -> None:
+            heard.append(parts[-1])
+            if len(heard) == 1:
+                raise KeyError("a defect")
+
+        await client.subscribe("broken", receive)
+        for payload in (b"1", b"2"):
+            client.publish("broken", "", payload)
+        await client.round_trip()
+
+        assert heard == [b"1", b"2"]
+    finally:
+        await client.close()
+
+
+@pytest.mark.process
+async def test_what_many_publish_at_once_is_in_force_after_an_outage(plane: Plane) -> None:
+    client = Client(
+        [Server.parse(plane.nats_settings.urls[0])],
+        Identity("n", token=plane.nats_settings.token),
+    )
+    await client.start(20.0)
+    lost, back = asyncio.Event(), asyncio.Event()
+    client.on_lost, client.on_back = lost.set, back.set
+    heard: list[bytes] = []
+    try:
+        await client.subscribe("again", lambda *parts: heard.append(parts[-1]))
+        with plane.nats.killed():
+            await asyncio.wait_for(lost.wait(), 20)
+            for number in range(1000):
+                client.publish("again", "", b"%d" % number)
+            assert client.waiting == 1000
+        await asyncio.wait_for(back.wait(), 20)
+        await client.round_trip()
+
+        assert heard == [b"%d" % number for number in range(1000)]
+        assert (client.waiting, client.waiting_bytes) == (0, 0)
+    finally:
+        await client.close()
