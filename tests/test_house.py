@@ -14,6 +14,17 @@ HOUSE = Path(__file__).parent.parent
 OURS = ("actors", "supervisor", "tests", "bench", "topologies")
 HEAVY = ("torch", "transformers", "tensorrt_llm")
 
+EVERY_NODE = {"aetcd", "google", "grpc", "msgspec", "structlog", "typing_extensions", "uvloop"}
+"""What each process of the runtime loads; and what these load when it happens to be installed:"""
+IF_INSTALLED = {"attr", "better_exceptions", "cython_runtime", "pygments", "rich"}
+NODES: dict[str, set[str]] = {
+    "actors.ingress.actor": {"httptools", "jinja2", "markupsafe", "tokenizers", "xxhash"},
+    "actors.preprocessor.actor": {"jinja2", "markupsafe", "tokenizers"},
+    "actors.router.actor": {"xxhash"},
+    "actors.worker.actor, actors.engines.simulated.engine": {"xxhash"},
+}
+"""What each role loads besides: a package more costs time at every start, and memory."""
+
 BASE = {"actors.access", "actors.runtime", "actors.messages", "actors.text", "actors.kv"}
 ROLES = ("ingress", "preprocessor", "router", "worker")
 MAY_IMPORT: dict[str, set[str]] = {
@@ -119,3 +130,19 @@ def test_a_light_module_loads_no_heavy_library(module: str) -> None:
     )
 
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("modules", NODES)
+def test_a_node_loads_only_the_packages_it_needs(modules: str) -> None:
+    script = (
+        f"import sys; before = {{*sys.modules}}; import actors.runtime.process, uvloop, {modules}\n"
+        "names = {name.partition('.')[0] for name in {*sys.modules} - before}\n"
+        "print(*sorted(names - sys.stdlib_module_names))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=HOUSE
+    )
+
+    loaded = {name for name in done.stdout.split() if not name.startswith("_")} - {"actors"}
+    assert loaded - IF_INSTALLED == EVERY_NODE | NODES[modules]
