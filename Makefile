@@ -58,6 +58,9 @@ restart: setup ## How long a killed actor is away (7 minutes)
 versus: setup ## This project and NVIDIA Dynamo side by side (15 minutes; installs the peer)
 	$(BIN)/python -m bench.versus_dynamo
 
+guard: setup ## Counts of what a token and a request cost, held to the stored ones (1 minute)
+	$(BIN)/python -m bench.guard
+
 profile: setup ## A flame graph of each process under load (python -m bench.profile --help)
 	$(BIN)/python -m bench.profile
 
@@ -100,5 +103,5 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: ranks help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
+.PHONY: guard ranks help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
 	restart storm versus profile lint format lock clean
