@@ -1,8 +1,8 @@
-"""This project and NVIDIA Dynamo side by side: the same client, prompts and engine timing.
+"""This project, NVIDIA Dynamo and sglang-router side by side: one client, one engine timing.
 
     python -m bench.versus_dynamo [--rounds 3] [--json FILE]
 
-Dynamo is installed into an environment of its own under bench/out when it is not there. Services
+The peers are installed into environments of their own under bench/out when not there. Services
 of one speed of engine run at the same time and are driven in turn, round by round, so that a noisy
 minute hits all of them. CPU is read from /proc for every process of a service, by role.
 """
@@ -19,8 +19,10 @@ import msgspec
 
 from bench.load import run
 from bench.loadgen.cpu import all_processes, select
+from bench.versus.base import NotInstalled, Service
 from bench.versus.cases import CASES, Case, Figures, figures, table
-from bench.versus.peers import Dynamo, NotInstalled, Service, fused, isolated
+from bench.versus.peers import Dynamo, SglangRouter, fused, isolated
+from bench.versus.plot import plot
 
 
 class Report(msgspec.Struct):
@@ -35,12 +37,12 @@ def measure(service: Service, case: Case, number: int) -> Figures:
     address = urlsplit(service.url)
     plan = case.plan(str(address.hostname), address.port or 80, service.model, seed=number)
     done = run(plan, service.pids, show_bar=sys.stderr.isatty())
-    return figures(service.name, case, number, done, _peak_rss_mb(service.pids))
+    return figures(service.name, case, number, done, peak_rss_mb(service.pids))
 
 
-def _peak_rss_mb(pids: list[str]) -> float:
-    """The most that any process of the service ever had resident."""
-    peak_kb = 0
+def peak_rss_mb(pids: list[str]) -> dict[str, float]:
+    """The most that each process of the service ever had resident; of one name, the largest."""
+    peaks: dict[str, float] = {}
     for process in select(all_processes(), pids):
         try:
             status = Path(f"/proc/{process.pid}/status").read_text("ascii", errors="replace")
@@ -48,8 +50,9 @@ def _peak_rss_mb(pids: list[str]) -> float:
             continue  # it ended while we looked
         for line in status.splitlines():
             if line.startswith("VmHWM:"):
-                peak_kb = max(peak_kb, int(line.split()[1]))
-    return peak_kb / 1024
+                peak = int(line.split()[1]) / 1024
+                peaks[process.name] = max(peaks.get(process.name, 0.0), round(peak, 1))
+    return peaks
 
 
 def warm_up(service: Service, case: Case) -> None:
@@ -65,12 +68,16 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose names contain these")
     parser.add_argument("--without-peer", action="store_true", help="measure this project alone")
+    parser.add_argument("--services", nargs="+", help="only these: dynamo sglang fused isolated")
     parser.add_argument("--json", type=Path, help="write every run here, too")
+    parser.add_argument("--plot", type=Path, help="draw the CPU of all cases here, as SVG")
     arguments = parser.parse_args()
     cases = [case for case in CASES if any(part in case.name for part in arguments.only)]
     services: list[Service] = [fused(), isolated()]
     if not arguments.without_peer:
-        services.insert(0, Dynamo())
+        services = [Dynamo(), SglangRouter(), *services]
+    if arguments.services:
+        services = [one for one in services if one.name in arguments.services]
     found: list[Figures] = []
     try:
         for speedup in dict.fromkeys(case.speedup for case in cases):
@@ -94,6 +101,8 @@ def main() -> int:
         arguments.json.write_bytes(
             msgspec.json.format(msgspec.json.encode(Report(arguments.rounds, found)))
         )
+    if arguments.plot is not None:
+        arguments.plot.write_text(plot(found, names, names[0]), encoding="utf-8")
     return int(any(one.failed for one in found))
 
 

@@ -83,12 +83,14 @@ class Figures(msgspec.Struct, frozen=True):
     itl_max_ms: float
     peak_rss_mb: float
     """Of the largest process."""
+    rss_mb: dict[str, float]
+    """The peak of each, by name of process."""
     cpu: dict[str, float]
     """Seconds, by name of process."""
     client_cores: float
 
 
-def figures(service: str, case: Case, number: int, run: Run, peak_rss_mb: float) -> Figures:
+def figures(service: str, case: Case, number: int, run: Run, rss_mb: dict[str, float]) -> Figures:
     summary = run.summary
     seconds = {use.name: use.cpu_s for use in run.cpu}
     spent = sum(seconds.values()) * 1e6
@@ -108,7 +110,8 @@ def figures(service: str, case: Case, number: int, run: Run, peak_rss_mb: float)
         0.0 if latency is None else latency.p99,
         0.0 if itl is None else itl.p99,
         0.0 if itl is None else itl.max,
-        peak_rss_mb,
+        max(rss_mb.values(), default=0.0),
+        rss_mb,
         seconds,
         summary.client_cpu,
     )
@@ -117,7 +120,11 @@ def figures(service: str, case: Case, number: int, run: Run, peak_rss_mb: float)
 def table(found: Sequence[Figures], services: Sequence[str], baseline: str) -> str:
     """Medians over the rounds, and the CPU as a share of the baseline's in the same run."""
     columns = ("us/token", "us/request", "requests/s", "tokens/s", "p50 ms", "p99 ms", "gap max")
-    head = f"{'':<12}" + "".join(f"{name:>12}" for name in columns) + f"{'RSS MB':>8}{'CPU':>7}"
+    head = (
+        f"{'':<12}"
+        + "".join(f"{name:>12}" for name in columns)
+        + f"{'RSS MB':>8}{'CPU':>7}  spread"
+    )
     lines = []
     for case in dict.fromkeys(one.case for one in found):
         lines += ["", case, head]
@@ -139,11 +146,13 @@ def table(found: Sequence[Figures], services: Sequence[str], baseline: str) -> s
                 _median([f.itl_max_ms for f in runs]),
             )
             share = f"{values[1] / base:.2f}" if base else ""
+            costs = [f.us_per_request / base for f in runs] if base else [0.0]
+            spread = f"{min(costs):.2f} to {max(costs):.2f}"
             failed = sum(f.failed for f in runs)
             lines.append(
                 f"{name:<12}"
                 + "".join(f"{value:>12.1f}" for value in values)
-                + f"{max(f.peak_rss_mb for f in runs):>8.0f}{share:>7}"
+                + f"{max(f.peak_rss_mb for f in runs):>8.0f}{share:>7}  {spread}"
                 + (f"   {failed} FAILED" if failed else "")
             )
     lines += ["", "p50, p99: time to the first token of a stream, else the whole answer's latency."]

