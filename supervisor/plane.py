@@ -61,7 +61,7 @@ def plane_spec(
                     backoff=SERVER_BACKOFF,
                     data=Recipe(
                         argv=server.argv,
-                        env=env,
+                        env={**dict(server.env), **env},
                         cwd=str(layout.state),
                         ready_mark=server.ready_mark,
                         probe=replace(PROBES[server.name](server.port), host=server.host),
