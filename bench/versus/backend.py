@@ -75,7 +75,8 @@ class Backend:
             await _whole(send, {"object": "list", "data": [{"id": "simulated"}], "status": "ok"})
 
     async def _answer(self, asked: dict[str, Any], send: Send) -> None:
-        tokens = int(asked["max_tokens"])
+        # The router passes the older name on as the newer one.
+        tokens = int(asked.get("max_completion_tokens") or asked["max_tokens"])
         usage = {"prompt_tokens": 250, "completion_tokens": tokens, "total_tokens": 250 + tokens}
         if self._steps.prefill_s:
             await asyncio.sleep(self._steps.prefill_s)

@@ -34,6 +34,8 @@ class Service(ABC):
     name: str
     model: str
     """What requests call it."""
+    listed = ""
+    """What /v1/models calls it, where that is another name."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -45,7 +47,7 @@ class Service(ABC):
         """Serve, with the engine's time divided by `speedup`, 0 for none at all."""
         with ExitStack() as stack:
             self.start(stack, speedup)
-            await_model(self.url, self.model, self.name)
+            await_model(self.url, self.listed or self.model, self.name)
             yield
 
     @abstractmethod

@@ -158,6 +158,7 @@ class SglangRouter(Service):
 
     name = "sglang"
     model = "simulated"
+    listed = "unknown"
     VERSION = "0.3.2"
 
     def start(self, stack: ExitStack, speedup: float) -> None:
