@@ -48,6 +48,9 @@ chaos-table: setup ## Each kind of fault 30 times, then every two at once (40 mi
 hosts: setup ## Three hosts (network namespaces): one is lost under load; needs root (1 minute)
 	$(BIN)/python -m pytest -m 'long or not long' tests/hosts
 
+slurm: setup ## A job of a throw-away Slurm over three nodes; needs root and Debian's Slurm (2 minutes)
+	$(BIN)/python -m pytest -m 'long or not long' tests/slurm
+
 SEEDS ?= 10000
 simulate: setup ## The whole service in virtual time under seeded faults: SEEDS=10000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
@@ -104,4 +107,5 @@ clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 .PHONY: guard ranks help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
+.PHONY: ranks slurm help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
 	restart storm versus profile lint format lock clean

@@ -14,15 +14,15 @@ from actors.runtime.registry.etcd import EtcdSettings
 from actors.runtime.transport.nats import NatsSettings
 from supervisor import tree
 from supervisor.launchers.mpirun import ENVIRONMENT, command, find_mpirun
-from supervisor.launchers.world import WorldImage
+from supervisor.launchers.world import Member, WorldImage
 from supervisor.launchers.zygote import Image, images_of
 from supervisor.layout import Layout
+from supervisor.ranks import Server, server_of
 from supervisor.recipe import NODE_VARIABLE, Recipe, understudy
 from supervisor.resources import Limits
 from supervisor.topology import (
     Backoff,
     Child,
-    Node,
     NodeInstance,
     Supervision,
     Supervisor,
@@ -60,8 +60,8 @@ class Nodes:
         self._etcd = etcd
         self._log_level = log_level
         self._images: list[tuple[str, tuple[ActorSpec, ...]]] = []
-        self._worlds: dict[str, list[tuple[bool, str, int]]] = {}
-        """By name: of each node whether it generates, its file, and its ranks."""
+        self._worlds: dict[str, list[tuple[bool, Member]]] = {}
+        """By name: of each node whether it generates, and what it is there."""
 
     def images(self) -> list[Image]:
         """What zygotes have to preload for the nodes made so far, one image each."""
@@ -73,19 +73,19 @@ class Nodes:
         return [
             WorldImage(
                 name=f"world/{name}",
-                nodes=tuple((file, ranks) for _, file, ranks in sorted(nodes, key=_generates)),
+                nodes=tuple(member for _, member in sorted(nodes, key=_generates)),
                 socket=str(self._layout.state / f"world-{name}.sock"),
             )
             for name, nodes in self._worlds.items()
         ]
 
-    def _join_world(self, instance: NodeInstance, ranks: int) -> str | None:
+    def _join_world(self, instance: NodeInstance, server: Server) -> str | None:
         name = instance.node.world
         if name is None:
             return None
         generates = any(actor.class_path != BUILT_IN["context"] for actor in instance.node.actors)
-        file = str(self._layout.node_spec(instance.name))
-        self._worlds.setdefault(name, []).append((generates, file, ranks))
+        member = Member(str(self._layout.node_spec(instance.name)), server.engine, server.ranks)
+        self._worlds.setdefault(name, []).append((generates, member))
         return f"world/{name}"
 
     def specs(self, children: tuple[Child, ...]) -> tuple[tree.Spec, ...]:
@@ -154,20 +154,20 @@ class Nodes:
         # is for data, and a file there must not hide a module.
         argv: tuple[str, ...] = (sys.executable, "-P", "-m", "actors.runtime.process")
         own_env = {NODE_VARIABLE: instance.name, **instance.node.env}
-        ranks = ranks_of(instance.node)
-        if ranks is None:
+        server = server_of(instance.node, self._topology.base_dir)
+        if server is None:
             zygote = _zygote_of(instance)
             if zygote is not None:
                 self._images.append((zygote, spec.actors))
         else:
-            zygote = self._join_world(instance, ranks)
+            zygote = self._join_world(instance, server)
             own_env = {**ENVIRONMENT, **own_env}
             worker = (sys.executable, "-P", "-m", "actors.worker")
-            argv = command(find_mpirun(self._environ), ranks, worker)
+            argv = command(find_mpirun(self._environ), server.ranks, worker)
         return Recipe(
             argv=(*argv, str(self._layout.node_spec(instance.name))),
             env={**self._environ, "PYTHONUNBUFFERED": "1", **own_env},
-            ranks=ranks,
+            ranks=None if server is None else server.ranks,
             own_env=own_env,
             cwd=instance.node.cwd,
             node=spec,
@@ -185,22 +185,8 @@ class Nodes:
         )
 
 
-def _generates(member: tuple[bool, str, int]) -> bool:
+def _generates(member: tuple[bool, Member]) -> bool:
     return member[0]
-
-
-def ranks_of(node: Node) -> int | None:
-    """How many ranks mpirun starts for a node; None: it is started without."""
-    if node.launcher == "local":
-        return None
-    engines = [actor.options.get("engine") for actor in node.actors]
-    sizes = [
-        engine.get("tensor_parallel_size", 1)
-        for engine in engines
-        if isinstance(engine, dict) and engine.get("kind") == "transformers"
-    ]
-    ranks = max((size for size in sizes if isinstance(size, int)), default=1)
-    return ranks if node.launcher == "mpi" or ranks > 1 or node.world is not None else None
 
 
 def _deadlines(instance: NodeInstance) -> Deadlines | None:

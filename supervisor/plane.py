@@ -137,8 +137,8 @@ def world_specs(
             data=Recipe(
                 argv=command(
                     find_mpirun(environ),
-                    sum(ranks for _, ranks in image.nodes),
-                    (*worker, image.socket, *(str(ranks) for _, ranks in image.nodes)),
+                    sum(member.ranks for member in image.nodes),
+                    (*worker, image.socket, *(f"{m.engine}:{m.ranks}" for m in image.nodes)),
                     survives=True,
                 ),
                 env={

@@ -4,19 +4,21 @@
 
 Each file describes a node, as a supervisor writes it to `nodes/` of its state directory (a
 `NodeSpec` of `actors.runtime.process`), and each has as many consecutive ranks as its engine's
-`tensor_parallel_size` says, in the order given; WORLD_SIZE is their sum. The first rank of a node
-is the worker, as if it had been started alone; the others compute with it.
+parallel sizes say, in the order given; WORLD_SIZE is their sum. The first rank of a node is the
+worker, as if it had been started alone; the others compute with it. `mpirun -n WORLD_SIZE supervise
+ranks TOPOLOGY` makes the files from a topology and starts this.
 
 Without mpirun, a node of one rank is simply run.
 
-    python -m actors.worker --world SOCKET RANKS ...
+    python -m actors.worker --world SOCKET ENGINE:RANKS ...
 
 is what a supervisor starts for nodes that share one mpirun: the leaders ask it over the socket
-which nodes they are.
+which nodes they are. ENGINE is the kind of each node's engine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -27,17 +29,28 @@ from typing import NamedTuple
 
 import msgspec
 
+from actors.engines import world
 from actors.engines.base import EngineFailed
-from actors.engines.transformers.parallel import world
+from actors.engines.tensorrt_llm.options import KIND as TENSORRT_LLM
+from actors.engines.tensorrt_llm.ranks import RANKS_VARIABLE
 from actors.runtime import process
 from actors.runtime.errors import UNREADABLE
 from actors.runtime.process import EXIT_CONFIGURATION, EXIT_FAILED, NodeSpec
 from actors.worker import joining
-from actors.worker.options import WorkerOptions, ranks_of
+from actors.worker.engines import engine_name, ranks_of
+from actors.worker.options import WorkerOptions
 
 FINALIZE_S = 10
 """For the other ranks to leave MPI too; then this one leaves without them."""
 _PR_SET_PDEATHSIG = 1
+
+
+class Server(NamedTuple):
+    """One server of the program."""
+
+    engine: str
+    """Its kind, as topologies call it."""
+    ranks: int
 
 
 class Place(NamedTuple):
@@ -70,67 +83,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if argv else EXIT_CONFIGURATION
     try:
         if argv[0] == "--world":
-            return _join_world(Path(argv[1]), [int(size) for size in argv[2:]])
-        sizes = [_ranks(Path(file)) for file in argv]
+            return _join_world(Path(argv[1]), [_parse(text) for text in argv[2:]])
+        servers = [_server(Path(file)) for file in argv]
     except (OSError, ValueError, IndexError, *UNREADABLE) as error:
         print(f"{' '.join(argv)}: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     if not world.started_by_mpi():
-        return _run_alone(argv, sizes)
-    return _as_rank(sizes, lambda place: process.main([argv[place.server]]), leave_together=True)
+        return _run_alone(argv, servers)
+    return _as_rank(servers, lambda place: process.main([argv[place.server]]), leave_together=True)
 
 
-def _ranks(file: Path) -> int:
-    """How many ranks the node in a file has."""
+def _parse(text: str) -> Server:
+    engine, _, ranks = text.partition(":")
+    return Server(engine, int(ranks))
+
+
+def _server(file: Path) -> Server:
+    """What the node in a file is, by the engine that has most ranks."""
     spec = msgspec.json.decode(file.read_bytes(), type=NodeSpec)
-    return max(
-        (
-            ranks_of(msgspec.json.decode(actor.options, type=WorkerOptions))
-            for actor in spec.actors
-            if actor.actor.startswith("actors.worker.")
-        ),
-        default=1,
-    )
+    base_dir = Path(spec.base_dir)
+    found = [
+        Server(engine_name(options.engine), ranks_of(options, base_dir))
+        for actor in spec.actors
+        if actor.actor.startswith("actors.worker.")
+        for options in [msgspec.json.decode(actor.options, type=WorkerOptions)]
+    ]
+    return max(found, key=lambda server: server.ranks, default=Server("", 1))
 
 
-def _run_alone(files: list[str], sizes: list[int]) -> int:
-    if sizes != [1]:
-        print(f"{sum(sizes)} ranks are needed: mpirun -n {sum(sizes)} ...", file=sys.stderr)
+def _run_alone(files: list[str], servers: list[Server]) -> int:
+    size = sum(server.ranks for server in servers)
+    if len(servers) != 1 or size != 1:
+        print(f"{size} ranks are needed: mpirun -n {size} ...", file=sys.stderr)
         return EXIT_CONFIGURATION
     return process.main(files)
 
 
-def _join_world(socket: Path, sizes: list[int]) -> int:
-    # All at once, before anybody waits for it.
-    import actors.engines.transformers.model  # noqa: F401, PLC0415 - torch
+def _join_world(socket: Path, servers: list[Server]) -> int:
+    if any(server.engine == "transformers" for server in servers):
+        # All at once, before anybody waits for it.
+        import actors.engines.transformers.model  # noqa: F401, PLC0415 - torch
 
-    return _as_rank(sizes, lambda place: joining.lead(socket, place.server), leave_together=False)
+    return _as_rank(servers, lambda place: joining.lead(socket, place.server), leave_together=False)
 
 
-def _as_rank(sizes: list[int], lead: joining.Lead, *, leave_together: bool) -> int:
+def _as_rank(servers: list[Server], lead: joining.Lead, *, leave_together: bool) -> int:
     """Lead or follow. `leave_together`: end MPI with all ranks, or just go, as one must whose
     neighbours serve on; with 0 then, as mpirun would count a failure against them."""
     _die_with_parent()
+    left_behind = EXIT_FAILED if leave_together else 0
     try:
         rank, size = world.place()
         pids = world.share_pids()
-        if size != sum(sizes):
-            print(f"WORLD_SIZE is {sum(sizes)}, but mpirun started {size} ranks", file=sys.stderr)
+        expected = sum(server.ranks for server in servers)
+        if size != expected:
+            print(f"WORLD_SIZE is {expected}, but mpirun started {size} ranks", file=sys.stderr)
             return EXIT_CONFIGURATION
-        place = place_of(rank, sizes)
+        place = place_of(rank, [server.ranks for server in servers])
+        engine = servers[place.server].engine
         if rank == place.first:
-            code = lead(place)
-            world.dismiss_followers(place.ranks)
+            code = _lead(engine, place, pids, lead, left_behind)
         else:
-            # Only here: a leader of one rank may have an engine that needs none of it.
-            from actors.engines.transformers.parallel.follower import follow  # noqa: PLC0415
-
-            code = follow(
-                place.first,
-                place.ranks,
-                pids[place.first],
-                left_behind=EXIT_FAILED if leave_together else 0,
-            )
+            code = _follow(engine, place, pids[place.first], left_behind)
     except EngineFailed as error:
         print(error, file=sys.stderr)
         code = EXIT_CONFIGURATION
@@ -142,6 +156,30 @@ def _as_rank(sizes: list[int], lead: joining.Lead, *, leave_together: bool) -> i
         signal.alarm(0)
     # Not by way of the interpreter's end: a thread of the engine's may hang in a sum for ever.
     os._exit(code if leave_together else 0)
+
+
+def _lead(engine: str, place: Place, pids: list[int], lead: joining.Lead, left_behind: int) -> int:
+    together: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if engine == TENSORRT_LLM:
+        os.environ[RANKS_VARIABLE] = str(place.ranks)
+        # It may wait for ever for a rank that is gone.
+        together = world.ending_with(pids[place.first + 1 : place.first + place.ranks], left_behind)
+    with together:
+        code = lead(place)
+    world.dismiss_followers(place.ranks)
+    return code
+
+
+def _follow(engine: str, place: Place, leader_pid: int, left_behind: int) -> int:
+    # Each only here: a leader of one rank may have an engine that needs none of it.
+    if engine == TENSORRT_LLM:
+        from actors.engines.tensorrt_llm import ranks  # noqa: PLC0415
+
+        with world.ending_with([leader_pid], left_behind):
+            return ranks.follow(place.first, place.ranks, leader_pid)
+    from actors.engines.transformers.parallel.follower import follow  # noqa: PLC0415
+
+    return follow(place.first, place.ranks, leader_pid, left_behind=left_behind)
 
 
 def _die_with_parent() -> None:

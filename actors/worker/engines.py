@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,10 @@ def make_engine(options: EngineOptions, base_dir: Path, *, duty: Duty = "aggrega
         return SimulatedEngine(options)
     if isinstance(options, TensorRtLlmOptions):
         from actors.engines.tensorrt_llm import TensorRtLlmEngine  # noqa: PLC0415 - see the module
+        from actors.engines.tensorrt_llm.ranks import given  # noqa: PLC0415
 
-        return TensorRtLlmEngine(options, base_dir=base_dir, duty=duty)
+        ranks = given(os.environ)
+        return TensorRtLlmEngine(options, base_dir=base_dir, duty=duty, ranks=ranks)
     from actors.engines.transformers import TransformersEngine  # noqa: PLC0415 - see the module
 
     source = model_source(options, base_dir)
@@ -78,6 +81,15 @@ def _located(named: str, base_dir: Path) -> str:
 def engine_name(options: EngineOptions) -> str:
     """What the topology calls the engine's kind."""
     return str(type(options).__struct_config__.tag)
+
+
+def ranks_of(options: WorkerOptions, base_dir: Path) -> int:
+    """How many ranks of an MPI program a worker with these options is. Raises ValueError when an
+    engine's files do not say."""
+    engine = options.engine
+    if isinstance(engine, TensorRtLlmOptions):
+        return _arguments(engine, base_dir).ranks
+    return 1 if isinstance(engine, SimulatedOptions) else engine.tensor_parallel_size
 
 
 def preload_engine(options: EngineOptions, base_dir: Path) -> None:

@@ -32,9 +32,3 @@ class WorkerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The role that is told of the cache and the load."""
     report_every_s: Annotated[float, msgspec.Meta(gt=0)] = 0.05
     """How far apart two such reports are at least; a quiet worker reports a change at once."""
-
-
-def ranks_of(options: WorkerOptions) -> int:
-    """How many ranks of an MPI program a worker with these options is."""
-    engine = options.engine
-    return engine.tensor_parallel_size if isinstance(engine, TransformersOptions) else 1

@@ -40,6 +40,11 @@ examples:
   supervise doctor                             # what this host has
   supervise doctor topologies/tensorrt_llm/disagg.yaml
   supervise doctor topologies/aggregated.yaml --json | jq -r 'select(.outcome == "failed").text'""",
+    "ranks": """\
+examples:
+  mpirun -n 5 supervise ranks topologies/tensor_parallel.yaml
+  srun --mpi=pmix --ntasks 5 supervise ranks topologies/tensor_parallel.yaml
+  supervise ranks topologies/tensor_parallel.yaml          # says how many ranks are needed""",
     "schema": """\
 example:
   supervise schema > topology.schema.json      # for the YAML support of an editor""",
@@ -303,6 +308,9 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     down.add_argument("--now", action="store_true", help="do not let work in progress finish")
     down.add_argument("--force", action="store_true", help="kill everything at once")
     _add_route(add("route", "explain where a prompt would go, and why; nothing is run"))
+    add("ranks", "be a rank of a topology's workers, under your own mpirun or srun").add_argument(
+        "file", type=Path, metavar="FILE", help="the topology"
+    )
     chat = add("chat", "talk to a model in the terminal; no service is started or needed")
     _add_target(chat)
     add("schema", "print the JSON Schema of topology files")

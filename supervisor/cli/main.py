@@ -26,6 +26,7 @@ _ROOMS = MappingProxyType(
         "status": "ask",
         "down": "ask",
         "restart": "ask",
+        "ranks": "ranks",
         "route": "route",
         "scale": "change",
         "drain": "change",

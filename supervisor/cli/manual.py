@@ -71,6 +71,23 @@ meant: names, types, addresses that clash, and the options of every actor.""",
             ((0, "it is valid"), _USAGE),
             ("NATS_SERVER", "ETCD_ENDPOINTS"),
         ),
+        "ranks": Manual(
+            """\
+Be one rank of a program of MPI that is all workers of a topology: context servers first, each as
+many consecutive ranks as its parallel sizes say, the first of which is the worker. The sum of the
+ranks is the WORLD_SIZE that mpirun or srun has to start; without either, this says it.
+
+Nothing else of the topology is started, and nothing is started again: with `launcher: mpi` in the
+topology `supervise FILE` does both. NATS and etcd have to run. `gpus` is not looked at.""",
+            (
+                (0, "the workers were told to stop, and have"),
+                (1, "there is no MPI here"),
+                (2, "the topology is wrong, or no mpirun or srun has started this"),
+                (70, "a worker failed, or a rank was lost"),
+                (78, "mpirun has started another number of ranks, or an engine cannot run"),
+            ),
+            ("NATS_SERVER", "ETCD_ENDPOINTS"),
+        ),
         "chat": Manual(
             """\
 Load the engine of the first worker in a topology and talk to it: the answer is written as it is

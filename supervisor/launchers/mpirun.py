@@ -16,6 +16,13 @@ ENVIRONMENT = MappingProxyType(
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         # A rank that waits in a sum for a slower one lets others have the core.
         "OMPI_MCA_mpi_yield_when_idle": "1",
+        # In a job of Slurm its ranks are still meant for this host. Otherwise mpirun has Slurm
+        # start them, on any of the job's nodes, and waits for room beside what runs there.
+        **{
+            f"{prefix}_MCA_{part}": "^slurm"
+            for prefix in ("PRTE", "OMPI")  # from version 5 on, and before
+            for part in ("ras", "plm")
+        },
     }
 )
 

@@ -28,12 +28,21 @@ _BACKLOG = 64
 log = structlog.get_logger("world")
 
 
+class Member(msgspec.Struct, frozen=True):
+    """One node of a world."""
+
+    file: str
+    """That describes it."""
+    engine: str
+    """The kind of its engine."""
+    ranks: int
+
+
 class WorldImage(msgspec.Struct, frozen=True, kw_only=True):
     """Which nodes share a world, in the order of their ranks."""
 
     name: str
-    nodes: tuple[tuple[str, int], ...]
-    """The file that describes each, and its ranks."""
+    nodes: tuple[Member, ...]
     socket: str
 
 
@@ -59,7 +68,7 @@ class World:
         on_exit: Callable[[Exit], None],
     ) -> None:
         """Start it. Raises OSError."""
-        self._places = {file: number for number, (file, _) in enumerate(image.nodes)}
+        self._places = {member.file: number for number, member in enumerate(image.nodes)}
         self._leaders: dict[int, tuple[socket.socket, int]] = {}
         """By server: who has called and not been told anything yet; connection and pid."""
         self._orders: dict[int, tuple[Fork, Outcome]] = {}

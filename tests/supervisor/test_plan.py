@@ -319,9 +319,41 @@ def test_nodes_of_one_world_share_an_mpirun_contexts_first(tmp_path: Path) -> No
 
     argv = recipes["world/servers"].argv
     assert argv[argv.index("-n") + 1] == "5"
-    assert argv[-3:] == ("1", "2", "2")
+    assert argv[-3:] == ("transformers:1", "transformers:2", "transformers:2")
     world = recipes["world/servers"].world
     assert world is not None
     names = ["context.0.json", "generation.0.json", "generation.1.json"]
-    assert [Path(file).name for file, _ in world.nodes] == names
+    assert [Path(member.file).name for member in world.nodes] == names
     assert {recipes[name].zygote for name in ("context/0", "generation/1")} == {"world/servers"}
+
+
+TENSORRT_LLM = """
+children:
+  - name: generation
+    actor: generation
+    MPI
+    options: {engine: {kind: tensorrt_llm, engine_args: args.yaml, arguments: {MORE}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("launcher", "more", "ranks"),
+    [
+        ("", "", None),
+        ("launcher: mpi", "", 2),
+        ("world: servers", "pipeline_parallel_size: 3", 6),
+        ("launcher: mpi", "tensor_parallel_size: 1", 1),
+    ],
+)
+def test_tensorrt_llm_starts_its_own_ranks_unless_mpi_is_asked_for(
+    tmp_path: Path, launcher: str, more: str, ranks: int | None
+) -> None:
+    (tmp_path / "args.yaml").write_text("model_name: m\ntensor_parallel_size: 2\n")
+    text = TENSORRT_LLM.replace("MPI", launcher).replace("MORE", more)
+
+    recipes = dict(leaves(plan_of(tmp_path, text).tree))
+
+    assert recipes["generation"].ranks == ranks
+    if ranks is not None:
+        argv = recipes["generation"].argv
+        assert argv[argv.index("-n") + 1] == str(ranks)

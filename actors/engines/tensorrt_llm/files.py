@@ -15,6 +15,8 @@ import yaml
 
 from actors.engines.tensorrt_llm.options import TensorRtLlmOptions
 
+PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
+"""Their product is the number of an engine's ranks."""
 _NAMES = ("model_name", "model_path", "model")
 
 
@@ -31,6 +33,17 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     """What the files call it: a public name when there is no other."""
     tokenizer: str | None = None
     keywords: dict[str, Any]
+
+    @property
+    def ranks(self) -> int:
+        """MPI processes, one a GPU. Raises BadArguments."""
+        ranks = 1
+        for key in PARALLEL_SIZES:
+            size = self.keywords.get(key)
+            if size is not None and (not isinstance(size, int) or size < 1):
+                raise BadArguments(f"{key}: expected a number from 1 on; found {size!r}")
+            ranks *= size or 1
+        return ranks
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):

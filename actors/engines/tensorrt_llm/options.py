@@ -8,11 +8,12 @@ import msgspec
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+KIND = "tensorrt_llm"
 Transfer = Literal["auto", "default", "ucx", "nixl", "mpi", "mooncake"]
 
 
 class TensorRtLlmOptions(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="tensorrt_llm",
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=KIND,
     forbid_unknown_fields=True,
 ):  # fmt: skip
     """Options of one engine."""

@@ -62,7 +62,6 @@ class Session:
                     duty=duty,
                     transfer=options.kv_transfer,
                     cache_events=options.cache_events,
-                    in_mpi_world=ranks is not None,
                 ),
             )
         except BadArguments as error:
@@ -81,8 +80,9 @@ class Session:
 
     def _make(self, ranks: Ranks | None) -> Any:
         keywords = dict(self.fitted.keywords)
-        if ranks is not None:
-            keywords["_mpi_session"] = ranks.session()
+        session = None if ranks is None else ranks.session(self.fitted.environ)
+        if session is not None:
+            keywords["_mpi_session"] = session
         try:
             return self.api.llm(model=self.arguments.model, **keywords)
         except Exception as error:

@@ -64,7 +64,6 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     duty: str
     transfer: str
     cache_events: bool
-    in_mpi_world: bool = False
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,12 +178,12 @@ def _transfer(wanted: dict[str, Any], api: Api, wishes: Wishes) -> dict[str, str
         config.setdefault("backend", named or "default")
         return {}
     asked = str(config.pop("backend", None) or named or "default").lower()
-    over_mpi = asked == "mpi" or (asked == "default" and wishes.in_mpi_world)
     if asked not in {"mpi", "ucx", "default"}:
         raise BadArguments(f"TensorRT-LLM {api.version} cannot transfer KV blocks by {asked}")
     if not config or api.transceiver is None:
         del wanted["cache_transceiver_config"]
-    return {_MPI_VARIABLE if over_mpi else _UCX_VARIABLE: "1"}
+    # MPI only when it is said: a worker that comes back is in no MPI program with the others.
+    return {_MPI_VARIABLE if asked == "mpi" else _UCX_VARIABLE: "1"}
 
 
 def _transceiver(config: dict[str, Any], api: Api, notes: list[str]) -> Any:

@@ -17,10 +17,10 @@ from actors.engines.transformers import attention
 from actors.engines.transformers.options import TransformersOptions
 from actors.engines.transformers.parallel.split import split
 from actors.engines.transformers.parallel.team import LeadingRunner, Team, summed
-from actors.engines.transformers.parallel.world import local_rank
 from actors.engines.transformers.pool import allocate, block_bytes
 from actors.engines.transformers.runner import Runner
 from actors.engines.transformers.work import Work
+from actors.engines.world import local_rank
 from actors.kv.transfer import BlockMemory, Geometry, Part
 from actors.text.model_files import TokenizerNotFound, read_model_files
 

@@ -13,5 +13,6 @@ every rank is at work, and a spinning wait is a short one.
     collective.py  the sum over ranks
     team.py        the leader's side      follower.py  the others'
     orders.py      what they say          line.py      over which wire
-    world.py       where this process stands in its MPI program
+
+Where a process stands in its MPI program, `actors.engines.world` knows.
 """

@@ -9,12 +9,14 @@ from array import array
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
+import msgspec
 import structlog
 
+from actors.engines import world
 from actors.engines.base import EngineFailed
 from actors.engines.transformers.handoffs import FETCHERS
-from actors.engines.transformers.parallel import orders, world
-from actors.engines.transformers.parallel.line import Closed, Line, join
+from actors.engines.transformers.parallel import orders
+from actors.engines.transformers.parallel.line import Address, Closed, Line, join
 from actors.kv.transfer import Exchange, Part, TransferError
 
 EXIT_FAILED = 70
@@ -36,12 +38,15 @@ def follow(leader: int, size: int, leader_pid: int = 0, *, left_behind: int = EX
     called = world.await_call(leader, size, leader_pid)
     if called is None:
         return 0
-    address, group = called
+    call, group = called
+    address = msgspec.msgpack.decode(call, type=Address)
     try:
-        line: Line[orders.Order, orders.Answer] = Line(join(address, rank), orders.Order)
+        stream = join(address, rank)
     except OSError as error:
         _log.error("leader_unreachable", host=address.host, error=str(error))
         return EXIT_FAILED
+    own_host = stream.getsockname()[0]
+    line: Line[orders.Order, orders.Answer] = Line(stream, orders.Order)
     inbox: SimpleQueue[orders.Order] = SimpleQueue()
     threading.Thread(
         target=_listen, args=(line, inbox, left_behind), name="orders", daemon=True
@@ -51,7 +56,7 @@ def follow(leader: int, size: int, leader_pid: int = 0, *, left_behind: int = EX
         return 0
     assert isinstance(first, orders.Load), "the first order is to load"
     try:
-        _Share(line, first, group).serve(inbox)
+        _Share(line, first, group, own_host).serve(inbox)
     except EngineFailed as error:
         return _break_down(line, str(error))
     except Exception as error:  # noqa: BLE001 - whatever broke, the leader must learn of it
@@ -85,8 +90,14 @@ class _Share:
     """This rank's share of the model and of the KV, and what is done with it."""
 
     def __init__(
-        self, line: Line[orders.Order, orders.Answer], order: orders.Load, group: object
+        self,
+        line: Line[orders.Order, orders.Answer],
+        order: orders.Load,
+        group: object,
+        own_host: str,
     ) -> None:
+        """`own_host`: the address by which this rank reaches its leader. Others fetch KV from it
+        there: the leader's `transfer_host` may be another host's."""
         from actors.engines.transformers.model import load_share  # noqa: PLC0415 - torch
 
         part = Part(order.rank, order.size)
@@ -97,7 +108,7 @@ class _Share:
             self._loaded.memory,
             self._loaded.geometry,
             options.transport,
-            options.transfer_host,
+            own_host,
             part=part,
         )
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="kv-fetch")

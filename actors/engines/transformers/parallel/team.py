@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+import msgspec
 import torch
 
+from actors.engines import world
 from actors.engines.base import EngineFailed
 from actors.engines.transformers.options import TransformersOptions
-from actors.engines.transformers.parallel import orders, world
+from actors.engines.transformers.parallel import orders
 from actors.engines.transformers.parallel.collective import MpiSum, NcclSum
 from actors.engines.transformers.parallel.line import Closed, Gathering, Line
 from actors.engines.transformers.parallel.split import Sum
@@ -105,7 +107,9 @@ class Team:
         self._followers: list[Follower] = []
         try:
             gathering = Gathering(options.transfer_host)
-            self._group = world.call_followers(self.part.size, gathering.address)
+            self._group = world.call_followers(
+                self.part.size, msgspec.msgpack.encode(gathering.address)
+            )
             streams = gathering.receive(self.part.size - 1)
         except OSError as error:
             raise EngineFailed(

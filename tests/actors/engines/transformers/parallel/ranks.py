@@ -16,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
+from actors.engines import world
 from actors.engines.base import Request
 from actors.engines.transformers import TransformersEngine, TransformersOptions
-from actors.engines.transformers.parallel import world
 from actors.engines.transformers.parallel.follower import follow
 from tests.actors.engines.transformers.harness import Result, play
 

@@ -259,6 +259,8 @@ class Executor:
             self._closing = True
             self._condition.notify_all()
         self._thread.join()
+        if self.settings["team"] is not None:
+            self.settings["team"].shutdown()
 
     # -- the thread ----------------------------------------------------------------------------
 
@@ -281,6 +283,8 @@ class Executor:
         if self.settings["stats"] and self.stats_result is not None:
             # Of the iteration's beginning: the last one still counts who ends in it.
             self.stats_result.push(self._stats())
+        if self._active and self.settings["team"] is not None:
+            self.settings["team"].step()
         for active in list(self._active.values()):
             self._advance(active)
         self.steps += 1

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pydantic
 
 from . import executor_core as core
+from . import sessions
 from .cache import Cache
 
 
@@ -137,7 +138,7 @@ def install(package: str, generation: Generation) -> None:
         "llmapi.llm_utils": {},
         "executor": {"CppExecutorError": core.CppExecutorError},
         "executor.utils": {"RequestError": core.RequestError},
-        "_utils": {"set_mpi_comm": _set_mpi_comm},
+        "_utils": {"set_mpi_comm": sessions.set_mpi_comm, "mpi_comm": sessions.mpi_comm},
     }  # fmt: skip
     where = "llmapi.llm_args" if generation.pydantic_args else "llmapi.llm_utils"
     modules[where]["LlmArgs"] = parts.arguments
@@ -150,7 +151,7 @@ def install(package: str, generation: Generation) -> None:
         modules["llmapi.llm_args"]["CacheTransceiverConfig"] = parts.transceiver
     if generation.disaggregated:
         modules["disaggregated_params"] = {"DisaggregatedParams": parts.disaggregated}
-        modules["llmapi"]["MpiCommSession"] = MpiCommSession
+        modules["llmapi"]["MpiCommSession"] = sessions.MpiCommSession
     for name, content in modules.items():
         full = f"{package}.{name}" if name else package
         module = sys.modules.setdefault(full, ModuleType(full))
@@ -159,23 +160,6 @@ def install(package: str, generation: Generation) -> None:
             module.__path__ = []
             parent, _, leaf = full.rpartition(".")
             setattr(sys.modules[parent], leaf, module)
-
-
-class MpiCommSession:
-    def __init__(self, comm: Any = None, n_workers: int = 1) -> None:
-        if comm.Get_rank() != 0:
-            raise RuntimeError(f"only rank 0 can start multi-node session, got {comm.Get_rank()}")
-        if comm.Get_size() != n_workers:
-            raise ValueError("n_workers must be the size of the communicator")
-        self.comm = comm
-
-
-communicators: list[Any] = []
-"""What `set_mpi_comm` was told, in order."""
-
-
-def _set_mpi_comm(communicator: Any) -> None:
-    communicators.append(communicator)
 
 
 class _Trt:
@@ -230,6 +214,7 @@ def _llm(parts: _Parts) -> type:  # noqa: C901 - a class of one generation, whol
             self._skips_tokenizer = skip_tokenizer_init
             self.pytorch = pytorch
             self._settings = _settings(parts, kwargs, pytorch)
+            self._settings["team"] = _team(generation, kwargs)
             self._executor = core.Executor(self._settings)
             self.kwargs = kwargs
             made.append(self)
@@ -263,6 +248,17 @@ def _llm(parts: _Parts) -> type:  # noqa: C901 - a class of one generation, whol
     LLM.generate_async.__signature__ = signature  # type: ignore[attr-defined]
     _add_measures(LLM, generation)
     return LLM
+
+
+def _team(generation: Generation, kwargs: dict[str, Any]) -> sessions.Team | None:
+    session = kwargs.get("_mpi_session")
+    if session is None:
+        return None
+    size = (kwargs.get("tensor_parallel_size") or 1) * (kwargs.get("pipeline_parallel_size") or 1)
+    if session.n_workers != size:
+        raise ValueError(f"the session has {session.n_workers} ranks, the model wants {size}")
+    transfers = _may_transfer(generation, kwargs)
+    return sessions.Team(session, transfer=transfers and generation.transfer == "environment")
 
 
 made: list[Any] = []

@@ -1,25 +1,27 @@
-"""Where this process stands in the MPI program it is a rank of.
+"""Where this process stands in the MPI program it is a rank of, for any engine over several ranks.
 
 Everything that touches mpi4py goes through here. Importing mpi4py starts MPI, which a process must
 ask for: an engine of one rank never does.
 
 A server's ranks are consecutive and its first one leads. So a leader needs to know nothing but how
-many it has, and a follower who its leader is.
+many it has, and a follower who its leader is. The leader *calls* the others together when its
+engine is made; what it says then is its engine's own matter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
+import select
 import socket
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from actors.engines.base import EngineFailed
-from actors.engines.transformers.parallel.line import Address
 
 _TAG = 7
 _BACK_OFF_S = (0.001, 0.05)
@@ -41,19 +43,19 @@ def local_rank() -> int:
     return 0
 
 
-def call_followers(size: int, address: Address) -> Any:
-    """Tell the next ranks where their leader, this rank, is; the group's communicator.
+def call_followers(size: int, call: bytes) -> Any:
+    """Call the next ranks together, with something to tell them; the group's communicator.
 
-    Raises EngineFailed when there are not so many.
+    `call` is not empty. Raises EngineFailed when there are not so many.
     """
+    assert call, "an empty call dismisses"
     world = _world()
     first = world.rank
     if first + size > world.size:
         raise EngineFailed(
-            f"tensor_parallel_size is {size}, but this is rank {first} of {world.size} of its MPI "
-            "program; start it with launcher: mpi, or by hand with mpirun"
+            f"the engine is split over {size} ranks, but this is rank {first} of {world.size} of "
+            "its MPI program; start it with launcher: mpi, or by hand with mpirun"
         )
-    call = msgspec.msgpack.encode(address)
     for rank in range(first + 1, first + size):
         world.send(call, dest=rank, tag=_TAG)
     return _group(world, first, size)
@@ -66,8 +68,8 @@ def dismiss_followers(size: int) -> None:
         world.isend(b"", dest=rank, tag=_TAG)
 
 
-def await_call(leader: int, size: int, leader_pid: int) -> tuple[Address, Any] | None:
-    """Wait, without burning a core, for this rank's leader; its address, the communicator. None
+def await_call(leader: int, size: int, leader_pid: int) -> tuple[bytes, Any] | None:
+    """Wait, without burning a core, for this rank's leader; its call, the communicator. None
     when it leaves without calling. `leader_pid`: 0 for a leader on another host.
 
     Raises EngineFailed when the leader has died.
@@ -82,7 +84,7 @@ def await_call(leader: int, size: int, leader_pid: int) -> tuple[Address, Any] |
     call = world.recv(source=leader, tag=_TAG)
     if not call:
         return None
-    return msgspec.msgpack.decode(call, type=Address), _group(world, leader, size)
+    return call, _group(world, leader, size)
 
 
 def share_pids() -> list[int]:
@@ -90,6 +92,38 @@ def share_pids() -> list[int]:
     host = socket.gethostname()
     found = _world().allgather((host, os.getpid()))
     return [pid if where == host else 0 for where, pid in found]
+
+
+@contextlib.contextmanager
+def ending_with(pids: Sequence[int], code: int) -> Iterator[None]:
+    """Inside, this process ends at once, with `code`, when any of these processes of this host has
+    ended: ranks that compute together are nothing without each other. 0 stands for a process on
+    another host, which cannot be watched."""
+    left, leave = os.pipe()
+
+    def watch(opened: contextlib.ExitStack) -> None:
+        with opened:
+            poll = select.poll()
+            poll.register(left, select.POLLIN)
+            for pid in filter(None, pids):
+                try:
+                    descriptor = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    os._exit(code)
+                opened.callback(os.close, descriptor)
+                poll.register(descriptor, select.POLLIN)
+            if left not in dict(poll.poll()):
+                os._exit(code)
+
+    opened = contextlib.ExitStack()
+    opened.callback(os.close, left)
+    watcher = threading.Thread(target=watch, args=(opened,), name="neighbours", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        os.close(leave)
+        watcher.join()
 
 
 def place() -> tuple[int, int]:
