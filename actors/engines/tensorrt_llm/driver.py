@@ -21,19 +21,12 @@ from actors.engines.prompts import unpack
 from actors.engines.tensorrt_llm.events import EventReader, WrongBlockSize
 from actors.engines.tensorrt_llm.options import TensorRtLlmOptions
 from actors.engines.tensorrt_llm.ranks import Ranks
-from actors.engines.tensorrt_llm.reports import (
-    CacheChanged,
-    Ended,
-    Failed,
-    Measured,
-    Report,
-    Started,
-    Stepped,
-)
+from actors.engines.tensorrt_llm.reports import CacheChanged, Measured, Report, Stepped
 from actors.engines.tensorrt_llm.sampling import ends_of
 from actors.engines.tensorrt_llm.session import Session, keeps
 from actors.engines.tensorrt_llm.stats import Stats, read_stats
 from actors.engines.tensorrt_llm.stream import Stream
+from actors.engines.threaded import Ended, Failed, Started
 
 log = structlog.get_logger("engine")
 

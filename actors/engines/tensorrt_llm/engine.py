@@ -6,45 +6,27 @@ is live and copies of what the loop reads.
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections import deque
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 
-from actors.engines.base import (
-    Engine,
-    EngineFailed,
-    Info,
-    Output,
-    Request,
-    RequestRefused,
-)
-from actors.engines.journal import CacheJournal
+from actors.engines.base import Info, Output, Request, RequestRefused
 from actors.engines.prompts import refusal
 from actors.engines.tensorrt_llm.books import Books
 from actors.engines.tensorrt_llm.driver import Driver
 from actors.engines.tensorrt_llm.options import TensorRtLlmOptions
 from actors.engines.tensorrt_llm.ranks import Ranks
-from actors.engines.tensorrt_llm.reports import (
-    CacheChanged,
-    Ended,
-    Failed,
-    Measured,
-    Report,
-    Started,
-    Stepped,
-)
+from actors.engines.tensorrt_llm.reports import CacheChanged, Measured, Stepped, Work
 from actors.engines.tensorrt_llm.session import process_environ
+from actors.engines.threaded import ThreadedEngine
 from actors.kv.blocks import Added
 from actors.kv.hashing import sequence_hashes
-from actors.messages.cache import CacheEvent, Load
+from actors.messages.cache import Load
 
 MAX_UNREAD = 64
 """Lists of outputs that nobody has read yet; further ones are joined to the last."""
 
 
-class TensorRtLlmEngine(Engine):
+class TensorRtLlmEngine(ThreadedEngine[Work]):
     """TensorRT-LLM's LLM API. `duty` says whether it has to hand over: `context` and `generation`
     engines get a way to transfer KV blocks, an `aggregated` one does without. `ranks` are those
     that MPI has started for it; None leaves it to TensorRT-LLM to start some."""
@@ -67,34 +49,12 @@ class TensorRtLlmEngine(Engine):
             process_environ() if environ is None else environ,
             self._report_from_thread,
         )
-        # A daemon: TensorRT-LLM may hang for ever, and the process must be able to leave it.
-        self._thread = threading.Thread(target=self._driver.run, name="engine", daemon=True)
+        super().__init__(self._driver.run)
         self._duty = duty
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._info: Info | None = None
-        self._changed = asyncio.Event()
-        """Something for `start`, `steps` or `close` to look at."""
-        self._steps: deque[list[Output]] = deque()
         self._books = Books()
-        self._journal = CacheJournal()
         self._known: set[int] = set()
         """Sequence hashes of the blocks in the cache, as far as told."""
         self._progress = 0
-        self._failed: str | None = None
-        self._closing = False
-        self._ended = False
-
-    async def start(self) -> Info:
-        assert self._loop is None, "an engine starts once"
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
-        while self._info is None:
-            if self._failed is not None:
-                raise EngineFailed(self._failed)
-            if self._ended:
-                raise EngineFailed("the engine was closed while it started")
-            await self._change()
-        return self._info
 
     def submit(self, request: Request) -> None:
         info = self._info
@@ -123,25 +83,8 @@ class TensorRtLlmEngine(Engine):
             self._books.close(request_id)
             self._driver.release(request_id)
 
-    async def steps(self) -> AsyncIterator[list[Output]]:
-        while True:
-            if self._closing:
-                return
-            if self._steps:
-                yield self._steps.popleft()
-            elif self._failed is not None:
-                raise EngineFailed(self._failed)
-            else:
-                await self._change()
-
     def load(self) -> Load:
         return self._books.load()
-
-    def take_cache_events(self) -> list[CacheEvent]:
-        return self._journal.take()
-
-    def cache_snapshot(self) -> list[CacheEvent]:
-        return self._journal.snapshot()
 
     @property
     def progress(self) -> int:
@@ -155,15 +98,6 @@ class TensorRtLlmEngine(Engine):
     def busy(self) -> bool:
         return len(self._books) > 0
 
-    async def close(self) -> None:
-        self._closing = True
-        self._changed.set()
-        if self._loop is None:
-            return
-        self._driver.stop()
-        while not self._ended:
-            await self._change()
-
     def _cached_tokens(self, request: Request, info: Info) -> int:
         """How much of the prompt the cache holds, by what it has told so far."""
         blocks = 0
@@ -174,25 +108,17 @@ class TensorRtLlmEngine(Engine):
                 blocks += 1
         return blocks * info.block_tokens
 
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
+    def _stop_thread(self) -> None:
+        self._driver.stop()
 
-    def _report_from_thread(self, report: Report) -> None:
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(self._receive, report)
-        except RuntimeError:
-            # The loop was closed without `close`: nobody is left to report to.
-            self._driver.stop()
+    def _started(self, info: Info) -> None:
+        self._books.started(info)
 
-    def _receive(self, report: Report) -> None:
+    def _worked(self, report: Work) -> bool:
         match report:
-            case Started(info):
-                self._info = info
-                self._books.started(info)
             case Stepped(outputs):
                 self._receive_step(outputs)
+                return True
             case CacheChanged(changes):
                 self._journal.apply(changes)
                 for change in changes:
@@ -200,16 +126,10 @@ class TensorRtLlmEngine(Engine):
                         self._known.add(change.sequence_hash)
                     else:
                         self._known.discard(change.sequence_hash)
-                return
             case Measured(stats):
                 self._books.measured(stats)
                 self._progress += 1
-                return
-            case Failed(error):
-                self._failed = self._failed or error
-            case Ended():
-                self._ended = True
-        self._changed.set()
+        return False
 
     def _receive_step(self, outputs: list[Output]) -> None:
         self._progress += 1

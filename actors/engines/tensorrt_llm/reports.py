@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.engines.base import Info, Output
+from actors.engines.base import Output
 from actors.engines.tensorrt_llm.stats import Stats
+from actors.engines.threaded import Life
 from actors.kv.blocks import Change
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    info: Info
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +27,5 @@ class Measured:
     stats: Stats
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The engine cannot go on."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The thread's last word."""
-
-
-Report = Started | Stepped | CacheChanged | Measured | Failed | Ended
+Work = Stepped | CacheChanged | Measured
+Report = Life | Work

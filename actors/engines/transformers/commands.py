@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from actors.engines.base import Info, Output, Request
+from actors.engines.base import Output, Request
+from actors.engines.threaded import Life
 from actors.engines.transformers.guides import Guide
 from actors.engines.transformers.stream import Stream
 from actors.kv.blocks import Change
@@ -54,10 +55,6 @@ class Compiled(NamedTuple):
 Command = Compiled | Submit | Cancel | Release | Consumed | Stop | Fetched
 
 
-class Started(NamedTuple):
-    info: Info
-
-
 class Stepped(NamedTuple):
     outputs: list[Output]
     changes: list[Change]
@@ -68,12 +65,4 @@ class Stepped(NamedTuple):
     """Prefills whose blocks went because nobody fetched them in time."""
 
 
-class Failed(NamedTuple):
-    error: str
-
-
-class Ended(NamedTuple):
-    """The last report; the thread touches nothing any more."""
-
-
-Report = Started | Stepped | Failed | Ended
+Report = Life | Stepped

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.engines.base import EngineFailed
-from actors.engines.transformers.commands import Command, Ended, Failed, Report
+from actors.engines.threaded import Ended, Failed
+from actors.engines.transformers.commands import Command, Report
 from actors.engines.transformers.options import TransformersOptions
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from actors.engines.base import EngineFailed, Finish, Info, Output, Request
+from actors.engines.threaded import Started
 from actors.engines.transformers.commands import (
     Cancel,
     Command,
@@ -17,7 +18,6 @@ from actors.engines.transformers.commands import (
     Fetched,
     Release,
     Report,
-    Started,
     Stepped,
     Stop,
     Submit,
