@@ -353,7 +353,7 @@ def test_tensorrt_llm_starts_its_own_ranks_unless_mpi_is_asked_for(
 
     recipes = dict(leaves(plan_of(tmp_path, text).tree))
 
-    assert recipes["generation"].ranks == ranks
+    assert recipes["generation/0"].ranks == ranks
     if ranks is not None:
-        argv = recipes["generation"].argv
+        argv = recipes["generation/0"].argv
         assert argv[argv.index("-n") + 1] == str(ranks)
