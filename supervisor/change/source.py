@@ -71,6 +71,7 @@ class Planner:
             port=own.port if overrides.port is None else overrides.port,
             namespace=own.namespace if overrides.namespace is None else overrides.namespace,
             here=own.here,
+            without_workers=own.without_workers,
         )
         return Source(path=path, text=text, overrides=both)
 

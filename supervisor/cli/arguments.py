@@ -44,7 +44,8 @@ examples:
 examples:
   mpirun -n 5 supervise ranks topologies/tensor_parallel.yaml
   srun --mpi=pmix --ntasks 5 supervise ranks topologies/tensor_parallel.yaml
-  supervise ranks topologies/tensor_parallel.yaml          # says how many ranks are needed""",
+  supervise topologies/tensor_parallel.yaml --without-workers    # the rest of the service
+  supervise ranks topologies/tensor_parallel.yaml     # without mpirun: how many ranks it takes""",
     "schema": """\
 example:
   supervise schema > topology.schema.json      # for the YAML support of an editor""",
@@ -165,6 +166,7 @@ class Options(argparse.Namespace):
     interval_s: float = 1.0
     web: int | None = None
     """The port of the page; 0 any that is free, None no page."""
+    without_workers: bool = False
     action: str | None = None
     """Of `route`, `keys` and `models`."""
     prompt: str | None = None
@@ -238,17 +240,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
-    up = add("up", "start a topology and stay with it until it ends")
-    up.add_argument("file", type=Path, metavar="FILE", help="the topology")
-    up.add_argument(
-        "--web",
-        type=_port,
-        nargs="?",
-        const=ANY_PORT,
-        metavar="PORT",
-        help="serve a page with the live tree on 127.0.0.1 (default: any free port; "
-        "`supervise status` has the address)",
-    )
+    _add_up(add("up", "start a topology and stay with it until it ends"))
     check = add("check", "say everything that is wrong with a topology; start nothing")
     check.add_argument("file", type=Path, metavar="FILE", help="the topology")
     doctor = add("doctor", "check this host, and try the engine of a topology on it")
@@ -320,6 +312,24 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     names.add_argument("kind", choices=("namespaces", "children"))
     add("version", "print the version")
     return parser, set(commands.choices)
+
+
+def _add_up(up: argparse.ArgumentParser) -> None:
+    up.add_argument("file", type=Path, metavar="FILE", help="the topology")
+    up.add_argument(
+        "--web",
+        type=_port,
+        nargs="?",
+        const=ANY_PORT,
+        metavar="PORT",
+        help="serve a page with the live tree on 127.0.0.1 (default: any free port; "
+        "`supervise status` has the address)",
+    )
+    up.add_argument(
+        "--without-workers",
+        action="store_true",
+        help="all but the workers, which run elsewhere (`supervise ranks`)",
+    )
 
 
 def _add_log_level(log_level: argparse.ArgumentParser) -> None:

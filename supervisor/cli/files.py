@@ -18,7 +18,12 @@ from supervisor.topology import schema as describe
 
 def overrides_of(options: Options) -> Overrides:
     """What the command line changes in a topology."""
-    return Overrides(sets=tuple(options.sets), port=options.port, namespace=options.namespace)
+    return Overrides(
+        sets=tuple(options.sets),
+        port=options.port,
+        namespace=options.namespace,
+        without_workers=options.without_workers,
+    )
 
 
 def read_topology(options: Options, environ: Mapping[str, str]) -> Reading | None:

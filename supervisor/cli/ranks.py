@@ -26,9 +26,9 @@ from supervisor.recipe import Recipe
 from supervisor.services import address_towards
 from supervisor.topology import NodeInstance, Topology, state_dir
 from supervisor.topology.roles import BUILT_IN
+from supervisor.topology.workers import is_worker
 
 EXIT_FAILED = 1
-_WORKERS = "actors.worker."
 
 
 def ranks(options: Options, environ: Mapping[str, str]) -> int:
@@ -73,7 +73,7 @@ def _wrong(topology: Topology) -> str | None:
     for service, variable in ((topology.nats, "NATS_SERVER"), (topology.etcd, "ETCD_ENDPOINTS")):
         if service.embedded:
             return f"expected servers that run already: set {variable}; found an embedded one"
-    if not any(_is_worker(instance) for instance in topology.node_instances()):
+    if not any(is_worker(instance.node) for instance in topology.node_instances()):
         return "expected workers; found none"
     return None
 
@@ -87,7 +87,7 @@ def _workers(
     nodes = Nodes(topology, layout, environ, nats, etcd, log_level)
     recipes = {spec.id: spec.data for spec in _leaves(nodes.specs(topology.children))}
     address = _own_address(nats.urls[0])
-    instances = [instance for instance in topology.node_instances() if _is_worker(instance)]
+    instances = [instance for instance in topology.node_instances() if is_worker(instance.node)]
     for instance in sorted(instances, key=_generates):
         recipe = recipes[instance.name]
         assert isinstance(recipe, Recipe), "the file's leaves are nodes"
@@ -103,10 +103,6 @@ def _leaves(specs: tuple[tree.Spec, ...]) -> Iterator[tree.ChildSpec]:
             yield from _leaves(spec.children)
         else:
             yield spec
-
-
-def _is_worker(instance: NodeInstance) -> bool:
-    return any(actor.class_path.startswith(_WORKERS) for actor in instance.actors)
 
 
 def _generates(instance: NodeInstance) -> bool:

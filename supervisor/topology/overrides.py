@@ -36,6 +36,8 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str | None = None
     here: Here | None = None
     """Read only the part for this machine."""
+    without_workers: bool = False
+    """Leave the workers out: they run elsewhere, as ranks of a program that is nobody's child."""
 
 
 NO_OVERRIDES = Overrides()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from supervisor.topology.collector import Collector
 from supervisor.topology.document import Document, read_yaml
@@ -34,6 +35,7 @@ from supervisor.topology.services import (
     read_service,
     service_from_environment,
 )
+from supervisor.topology.workers import without_workers
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -67,6 +69,8 @@ def read_text(
         raise document.error(collector.problems)
     if overrides.here is not None:
         topology = place(topology, overrides.here)
+    if overrides.without_workers:
+        topology = replace(topology, children=without_workers(topology.children))
     return Reading(topology, document)
 
 

@@ -140,8 +140,7 @@ def test_srun_starts_all_servers_as_ranks_of_one_program(slurm: Cluster, tmp_pat
     etcd += ["--listen-client-urls", f"http://{first}:2379"]
     etcd += ["--advertise-client-urls", f"http://{first}:2379"]
     topology = "topologies/tensor_parallel.yaml"
-    without = [f"--set=children.{name}.replicas=0" for name in ("context", "generation")]
-    rest = (SUPERVISE, topology, *without, "--state-dir", str(state))
+    rest = (SUPERVISE, topology, "--without-workers", "--state-dir", str(state))
     ranks = ("srun", "--mpi=pmix", "--nodes=3", "--ntasks=5", "--overcommit", SUPERVISE, "ranks")
 
     with (
