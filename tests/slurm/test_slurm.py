@@ -56,13 +56,23 @@ def ask(slurm: Cluster, question: str, node: int = 1) -> str:
     return done.stdout
 
 
-def registered(slurm: Cluster, node: int, state: Path) -> dict[str, str]:
-    """The ready actors, and the hosts that they are on, as the supervisor of a node knows them."""
-    done = slurm.run(SUPERVISE, "status", "--json", "--state-dir", str(state), node=node)
-    if done.returncode != 0:
-        return {}
-    found = msgspec.json.decode(done.stdout, type=Status).registered
-    return {f"{one.role}/{one.instance}": one.host for one in found if one.state == "ready"}
+def status(slurm: Cluster, node: int, *where: str) -> Status | None:
+    """As a supervisor on that node tells it; None while none does."""
+    done = slurm.run(SUPERVISE, "status", "--json", *where, node=node)
+    return msgspec.json.decode(done.stdout, type=Status) if done.returncode == 0 else None
+
+
+def registered(found: Status | None) -> dict[str, str]:
+    """The ready actors, and the hosts that they are on."""
+    actors = () if found is None else found.registered
+    return {f"{one.role}/{one.instance}": one.host for one in actors if one.state == "ready"}
+
+
+def pid_of(found: Status | None, name: str) -> int:
+    assert found is not None
+    (pid,) = [row.pid for row in found.children if row.id == name]
+    assert pid is not None
+    return pid
 
 
 def test_the_batch_script_serves_over_the_nodes_of_its_job(slurm: Cluster) -> None:
@@ -88,9 +98,9 @@ def test_the_batch_script_serves_over_the_nodes_of_its_job(slurm: Cluster) -> No
     with ThreadPoolExecutor(6) as pool:
         answers = [pool.submit(ask, slurm, LIST) for _ in range(6)]
         for node, name in ((3, "generation/0"), (2, "generation/1")):
-            os.kill(_pid(slurm, node, name, states), signal.SIGKILL)
+            os.kill(pid_of(asked(node), name), signal.SIGKILL)
         assert [answer.result() for answer in answers] == [expected] * 6
-    slurm.until(lambda: registered(slurm, 3, states) == MULTI_NODE, "both have come back")
+    slurm.until(whole, "both have come back")
 
     # The end of the job is a stop in good order on each node, and leaves nothing.
     slurm.say("scancel", job)
@@ -98,14 +108,6 @@ def test_the_batch_script_serves_over_the_nodes_of_its_job(slurm: Cluster) -> No
     assert [slurm.processes(node, "understudy") for node in (1, 2, 3)] == [[], [], []]
     log = (slurm.base / "job.log").read_text()
     assert log.count('"event": "stopped"') == 3, log
-
-
-def _pid(slurm: Cluster, node: int, name: str, states: Path) -> int:
-    done = slurm.run(SUPERVISE, "status", "--json", "--state-dir", str(states), node=node)
-    rows = msgspec.json.decode(done.stdout, type=Status).children
-    (pid,) = [row.pid for row in rows if row.id == name]
-    assert pid is not None
-    return pid
 
 
 @contextmanager
@@ -149,9 +151,12 @@ def test_srun_starts_all_servers_as_ranks_of_one_program(slurm: Cluster, tmp_pat
         started(slurm, 1, *rest, **urls),
         started(slurm, 1, *ranks, topology, **urls) as srun,
     ):
-        names = set(RANKS)
-        slurm.until(lambda: set(registered(slurm, 1, state)) == names, "all actors are ready")
-        hosts = registered(slurm, 1, state)
+
+        def hosts_of() -> dict[str, str]:
+            return registered(status(slurm, 1, f"--state-dir={state}"))
+
+        slurm.until(lambda: hosts_of().keys() == set(RANKS), "all actors are ready")
+        hosts = hosts_of()
         assert [hosts[name] for name in RANKS[:3]] == ["n1", "n1", "n2"]
         # Ranks 0 to 4: 1 and 2 are a worker on n1 and n2, 3 and 4 one on n2 and n3.
         found = [len(slurm.processes(node, "actors.worker")) for node in (1, 2, 3)]
