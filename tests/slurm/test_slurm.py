@@ -83,14 +83,15 @@ def test_the_batch_script_serves_over_the_nodes_of_its_job(slurm: Cluster) -> No
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     job = said.stdout.split()[-1]
-    states = Path(f"/tmp/understudy-{job}")
 
-    def state(node: str) -> Path:
-        return states / f"multi-node@{node}"
+    def asked(number: int) -> Status | None:
+        name = ("main", "prefill", "decode")[number - 1]
+        return status(slurm, number, f"--state-dir=/tmp/understudy-{job}", f"--node={name}")
 
-    slurm.until(
-        lambda: registered(slurm, 3, states) == MULTI_NODE, "the third node knows all actors"
-    )
+    def whole() -> bool:
+        return registered(asked(3)) == MULTI_NODE
+
+    slurm.until(whole, "the third node knows all actors")
     assert ask(slurm, FRANCE) == PARIS
     expected = ask(slurm, LIST)
 
