@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 from supervisor.topology import check_options, read
 from tests.actors.engines.tensorrt_llm.fixtures import STANDIN
-from tests.serving.conftest import TOPOLOGIES, Service, serving
+from tests.serving.conftest import SLOW_S, TOPOLOGIES, Service, serving
 
 pytestmark = pytest.mark.process
 
 MODEL = "test/model"
+WORKERS = ("context/0", "generation/0", "generation/1")
 PROMPT = "The capital of France is the one and only city that"
 
 
-def _topology(directory: Path) -> Path:
-    """The shipped disaggregated topology, on a model that is here, without asking for GPUs."""
-    shipped = yaml.safe_load((TOPOLOGIES / "tensorrt_llm" / "disagg.yaml").read_text())
+def _topology(directory: Path, name: str = "disagg", **entry: object) -> Path:
+    """A shipped topology, on a model that is here, without asking for GPUs; with `entry` at its
+    workers."""
+    shipped = yaml.safe_load((TOPOLOGIES / "tensorrt_llm" / f"{name}.yaml").read_text())
     arguments = yaml.safe_load((TOPOLOGIES / "tensorrt_llm" / "llm_api_config.yaml").read_text())
     arguments |= {"model_name": MODEL, "model_path": str(TOPOLOGIES / "models" / "capitals")}
     (directory / "llm_api_config.yaml").write_text(yaml.safe_dump(arguments))
     servers, *_ = shipped["children"]
+    if "disaggregated_config" in servers:
+        file = TOPOLOGIES / "tensorrt_llm" / servers["disaggregated_config"]
+        servers |= {"disaggregated_config": str(file)}
     servers |= {
-        "disaggregated_config": str(TOPOLOGIES / "tensorrt_llm" / "single_node_config.yaml"),
         "gpus": 0,
         "env": {
             "PYTHONPATH": str(STANDIN),
             "TENSORRT_LLM_STANDIN": "1.2",
             "TENSORRT_LLM_STANDIN_WORLD": str(directory),
         },
+        **entry,
     }
-    path = directory / "disagg.yaml"
+    path = directory / f"{name}.yaml"
     path.write_text(yaml.safe_dump(shipped))
     return path
 
@@ -65,6 +72,57 @@ def test_the_example_s_files_serve_and_a_killed_worker_comes_back_cold(tmp_path:
         service.live.until("child_ready", child="generation/0")
         assert "".join(pieces).startswith(before)
         assert "".join(pieces) == _ask(service, 200)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["aggregated", "kv_routing"])
+def test_the_other_shipped_topologies_serve_too(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path, str(_topology(tmp_path, name))) as service:
+        assert _ask(service, 20) == _ask(service, 20)
+
+
+def _leaders(service: Service) -> dict[str, int]:
+    rows = service.live.status().children
+    return {row.id: row.pid or 0 for row in rows if row.id in WORKERS}
+
+
+@pytest.mark.long
+def test_servers_under_one_mpirun_lose_a_rank_and_one_server_comes_back(tmp_path: Path) -> None:
+    """As on TensorRT-LLM's page, with two generation servers of two ranks: WORLD_SIZE 5."""
+    config = yaml.safe_load((TOPOLOGIES / "tensorrt_llm" / "single_node_config.yaml").read_text())
+    config["generation_servers"] |= {
+        "num_instances": 2, "tensor_parallel_size": 2, "urls": ["localhost:8002", "localhost:8003"]
+    }  # fmt: skip
+    file = tmp_path / "servers.yaml"
+    file.write_text(yaml.safe_dump(config))
+    entry = {"disaggregated_config": str(file), "launcher": "mpi", "world": "servers"}
+    # A world has the environment of its supervisor: a rank is no node's before it is told to be.
+    env = {
+        "PYTHONPATH": str(STANDIN),
+        "TENSORRT_LLM_STANDIN": "1.2",
+        "TENSORRT_LLM_STANDIN_WORLD": str(tmp_path),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in env.items():
+            patch.setenv(key, value)
+        with serving(tmp_path, str(_topology(tmp_path, **entry)), slow=WORKERS) as service:
+            expected = _ask(service, 20)
+            ranks = [
+                msgspec.json.decode((tmp_path / f"rank-{rank}.json").read_bytes())
+                for rank in range(5)
+            ]
+            assert [(one["size"], one["world"]) for one in ranks] == [(1, 5), *[(2, 5)] * 4]
+            before = _leaders(service)
+            assert list(before.values()) == [ranks[0]["pid"], ranks[1]["pid"], ranks[3]["pid"]]
+
+            os.kill(ranks[2]["pid"], signal.SIGKILL)  # it follows generation/0
+            assert [_ask(service, 20) for _ in range(4)] == [expected] * 4
+
+            service.live.until("child_ready", within_s=SLOW_S, child="generation/0")
+            after = _leaders(service)
+            moved = [name for name, pid in after.items() if pid != before[name]]
+            assert moved == ["generation/0"]
+            assert [_ask(service, 20) for _ in range(4)] == [expected] * 4
 
 
 @pytest.mark.parametrize("name", ["aggregated", "disagg", "kv_routing"])
