@@ -62,6 +62,8 @@ class Nodes:
         self._images: list[tuple[str, tuple[ActorSpec, ...]]] = []
         self._worlds: dict[str, list[tuple[bool, Member]]] = {}
         """By name: of each node whether it generates, and what it is there."""
+        self._world_env: dict[str, dict[str, str]] = {}
+        """By name: what the `env` of all its nodes have alike."""
 
     def images(self) -> list[Image]:
         """What zygotes have to preload for the nodes made so far, one image each."""
@@ -75,6 +77,7 @@ class Nodes:
                 name=f"world/{name}",
                 nodes=tuple(member for _, member in sorted(nodes, key=_generates)),
                 socket=str(self._layout.state / f"world-{name}.sock"),
+                env=self._world_env[name],
             )
             for name, nodes in self._worlds.items()
         ]
@@ -86,6 +89,9 @@ class Nodes:
         generates = any(actor.class_path != BUILT_IN["context"] for actor in instance.node.actors)
         member = Member(str(self._layout.node_spec(instance.name)), server.engine, server.ranks)
         self._worlds.setdefault(name, []).append((generates, member))
+        own = instance.node.env
+        alike = self._world_env.get(name, own)
+        self._world_env[name] = {k: v for k, v in alike.items() if own.get(k) == v}
         return f"world/{name}"
 
     def specs(self, children: tuple[Child, ...]) -> tuple[tree.Spec, ...]:

@@ -145,6 +145,7 @@ def world_specs(
                     **environ,
                     **ENVIRONMENT,
                     "PYTHONUNBUFFERED": "1",
+                    **image.env,
                     NODE_VARIABLE: image.name,
                 },
                 cwd=str(layout.state),

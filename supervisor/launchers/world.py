@@ -44,6 +44,9 @@ class WorldImage(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     nodes: tuple[Member, ...]
     socket: str
+    env: dict[str, str] = {}
+    """What all nodes have alike in theirs: all ranks have it from the start. The rest only leaders
+    get, with the order to be a node."""
 
 
 class Here(msgspec.Struct, frozen=True, tag=True):

@@ -313,6 +313,16 @@ def test_a_node_split_over_ranks_is_started_by_an_mpirun_of_its_own(tmp_path: Pa
     assert not any(name.startswith("world/") for name in recipes)
 
 
+def test_ranks_of_a_world_have_what_all_its_nodes_have_in_their_environment(tmp_path: Path) -> None:
+    both = "world: servers\n    env: {ALIKE: '1', OTHER: '%s'}"
+    text = RANKS.replace("WORLD", both % "a", 1).replace("WORLD", both % "b", 1)
+
+    world = dict(leaves(plan_of(tmp_path, text).tree))["world/servers"]
+
+    assert world.env["ALIKE"] == "1"
+    assert "OTHER" not in world.env
+
+
 def test_nodes_of_one_world_share_an_mpirun_contexts_first(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, RANKS.replace("WORLD", "world: servers"))
     recipes = dict(leaves(plan.tree))
