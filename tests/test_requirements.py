@@ -12,7 +12,6 @@ from packaging.version import Version
 
 HOUSE = Path(__file__).parent.parent
 PINS = HOUSE / "constraints" / "tensorrt-llm-1.2.txt"
-STEPS = 200
 
 
 def pins() -> dict[str, SpecifierSet]:
@@ -36,16 +35,12 @@ def ours() -> dict[str, SpecifierSet]:
 
 
 def common(one: SpecifierSet, other: SpecifierSet) -> Version | None:
-    """A version both allow, looked for at and around every version either of them names."""
-    named = [Version(specifier.version.removesuffix(".*")) for specifier in (*one, *other)]
-    candidates = {Version("0"), Version("99999"), *named}
-    for version in named:
-        major, minor = version.major, version.minor
-        candidates |= {Version(f"{major}.{minor}.{patch}") for patch in range(STEPS)}
-        candidates |= {Version(f"{major}.{more}") for more in range(STEPS)}
-        candidates |= {Version(f"{less}.{more}") for less in range(major) for more in range(60)}
+    """A version that both allow. If there is any, there is one at a bound that either names, right
+    behind one, or below all: between two bounds nothing changes."""
+    bounds = [Version(specifier.version.removesuffix(".*")) for specifier in (*one, *other)]
+    behind = [Version(f"{bound.base_version}.0.0.1") for bound in bounds]
     both = one & other
-    return next((version for version in sorted(candidates) if version in both), None)
+    return next((version for version in (Version("0"), *bounds, *behind) if version in both), None)
 
 
 def test_the_pins_are_about_packages_of_ours() -> None:
