@@ -27,7 +27,7 @@ _TAG = 7
 _BACK_OFF_S = (0.001, 0.05)
 """Between two looks for the leader's call: at first, and at most."""
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
-_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE",)
+_SIZE_VARIABLE = "OMPI_COMM_WORLD_SIZE"
 """Slurm's own counts the tasks of a step, which need not be ranks of one program."""
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
@@ -132,7 +132,7 @@ def place() -> tuple[int, int]:
     """This rank, and how many there are. Raises EngineFailed when MPI and what has started this
     process do not belong together, or it takes calls from one thread alone."""
     world, mpi = _world(), _import_mpi()
-    said = next((os.environ[name] for name in _SIZE_VARIABLES if name in os.environ), None)
+    said = os.environ.get(_SIZE_VARIABLE)
     library = mpi.Get_library_version().partition(",")[0]
     if said is not None and int(said) != world.size:
         raise EngineFailed(
