@@ -23,8 +23,8 @@ from pathlib import Path
 import msgspec
 import torch
 
+from actors.engines import world
 from actors.engines.transformers import TransformersOptions
-from actors.engines.transformers.parallel import world
 from actors.engines.transformers.parallel.follower import follow
 from bench.gpu import (
     CAPITALS,
