@@ -25,7 +25,8 @@ examples:
   supervise topologies/disagg.yaml
   supervise topologies/disagg.yaml --port 8081 --namespace blue
   supervise topologies/disagg.yaml --web       # and a page that draws the live tree
-  supervise up topologies/disagg.yaml --set children.context.replicas=2""",
+  supervise up topologies/disagg.yaml --set children.context.replicas=2
+  supervise topologies/tensor_parallel.yaml --without-workers    # see supervise ranks""",
     "check": """\
 examples:
   supervise check topologies/disagg.yaml
@@ -44,7 +45,6 @@ examples:
 examples:
   mpirun -n 5 supervise ranks topologies/tensor_parallel.yaml
   srun --mpi=pmix --ntasks 5 supervise ranks topologies/tensor_parallel.yaml
-  supervise topologies/tensor_parallel.yaml --without-workers    # the rest of the service
   supervise ranks topologies/tensor_parallel.yaml     # without mpirun: how many ranks it takes""",
     "schema": """\
 example:
