@@ -42,8 +42,8 @@ class MpiCommSession:
         from mpi4py.futures import MPICommExecutor
 
         self.n_workers = n_workers
-        self._context = MPICommExecutor(comm)
-        self._pool = self._context.__enter__() if n_workers > 1 else None
+        self._context: Any = MPICommExecutor(comm)
+        self._pool: Any = self._context.__enter__() if n_workers > 1 else None
 
     def submit(self, task: Any, *arguments: Any) -> list[Any]:
         """On all ranks but this one, whose own task is a thread."""
@@ -60,7 +60,7 @@ def _external(world_size: int) -> bool:
     """Whether ranks that MPI has started are used, as `external_mpi_comm_available` says."""
     from mpi4py import MPI
 
-    size = mpi_comm().Get_size()
+    size: int = mpi_comm().Get_size()
     whole = MPI.COMM_WORLD.Get_size()
     return whole > size or (size == world_size and size > 1)
 
