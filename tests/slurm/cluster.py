@@ -21,7 +21,7 @@ from tests.hosts.network import Network, network
 
 NODES = ("n1", "n2", "n3")
 PROGRAMS = ("slurmctld", "slurmd", "srun", "sbatch", "scancel", "munged", "mungekey", "unshare")
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 _SYSTEM = "/usr/sbin:/sbin"
 """Where daemons are, which may not be on a PATH."""
 
