@@ -55,6 +55,13 @@ SEEDS ?= 10000
 simulate: setup ## The whole service in virtual time under seeded faults: SEEDS=10000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
+routing: setup ## Routing strategies and several routers, in virtual time (10 minutes)
+	$(BIN)/python -m bench.routing
+	$(BIN)/python -m bench.several_routers
+
+router-speed: setup ## What a routing decision costs, up to 10 million blocks (3 GB)
+	$(BIN)/python -m bench.router_speed
+
 restart: setup ## How long a killed actor is away (7 minutes)
 	$(BIN)/python -m bench.restart
 
@@ -108,3 +115,4 @@ clean: ## Remove the environment and every cache
 
 .PHONY: guard ranks slurm help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
 	restart storm versus profile lint format lock clean
+.PHONY: routing router-speed

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -65,6 +65,9 @@ class Client(Actor):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.outcomes: list[Outcome] = []
+        self.routers: list[Address] = []
+        """Whom to send to, in turns by chance; without any, to the router that is there."""
+        self._chance = random.Random(0)
         self._answers: dict[int, tuple[Outcome, array[int], asyncio.Future[None]]] = {}
 
     async def generate(self, prompt: array[int], max_tokens: int, hints: Hints) -> array[int]:
@@ -77,7 +80,8 @@ class Client(Actor):
         self._answers[number] = (outcome, answer, ended)
         key = RequestKey(self.address, number, 0)
         sampling = Sampling(max_tokens=max_tokens, seed=number)
-        self.tell("router", Route(key, "", MODEL, prompt.tobytes(), sampling, 0, hints))
+        router = self._chance.choice(self.routers) if self.routers else "router"
+        self.tell(router, Route(key, "", MODEL, prompt.tobytes(), sampling, 0, hints))
         await ended
         return answer
 
@@ -113,7 +117,7 @@ class Fleet(msgspec.Struct):
     """A running fleet."""
 
     client: Client
-    router: Router
+    routers: list[Router]
     workers: list[AggregatedWorker]
     in_hand: list[list[int]] = []
     """By sample, requests of each worker."""
@@ -127,26 +131,36 @@ class Fleet(msgspec.Struct):
 
 
 @asynccontextmanager
-async def fleet(router: RouterOptions, workers: int = 8) -> AsyncIterator[Fleet]:
-    """Workers, a router and a client in one node, ready."""
-    node = Node("bench", "bench", LocalTransport(LocalBus()), LocalRegistry(LocalStore()))
-    options = WorkerOptions(engine=ENGINE, model=MODEL)
-    hosted = [
-        Hosted(actor=AggregatedWorker, role="aggregated", instance=instance, options=options)
-        for instance in range(workers)
-    ]
-    await node.start(
+async def fleet(
+    options: RouterOptions, workers: int = 8, routers: Sequence[type[Router]] = (Router,)
+) -> AsyncIterator[Fleet]:
+    """Workers and a client in one node, and each router in one of its own, ready."""
+    bus, store = LocalBus(), LocalStore()
+    worker = WorkerOptions(engine=ENGINE, model=MODEL)
+    hosted: list[list[Hosted]] = [
         [
-            *hosted,
-            Hosted(actor=Router, role="router", options=router),
+            *(
+                Hosted(actor=AggregatedWorker, role="aggregated", instance=instance, options=worker)
+                for instance in range(workers)
+            ),
             Hosted(actor=Client, role="ingress"),
-        ]
-    )
-    actors = [cell.actor for cell in node.cells]
+        ],
+        *(
+            [Hosted(actor=kind, role="router", instance=instance, options=options)]
+            for instance, kind in enumerate(routers)
+        ),
+    ]
+    nodes = [
+        Node(f"bench/{number}", "bench", LocalTransport(bus), LocalRegistry(store))
+        for number in range(len(hosted))
+    ]
+    for node, actors in zip(nodes, hosted, strict=True):
+        await node.start(actors)
+    started = [cell.actor for node in nodes for cell in node.cells]
     made = Fleet(
-        next(actor for actor in actors if isinstance(actor, Client)),
-        next(actor for actor in actors if isinstance(actor, Router)),
-        [actor for actor in actors if isinstance(actor, AggregatedWorker)],
+        next(actor for actor in started if isinstance(actor, Client)),
+        [actor for actor in started if isinstance(actor, Router)],
+        [actor for actor in started if isinstance(actor, AggregatedWorker)],
         [],
     )
     watching = asyncio.create_task(made.watch())
@@ -156,7 +170,8 @@ async def fleet(router: RouterOptions, workers: int = 8) -> AsyncIterator[Fleet]
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        await node.stop()
+        for node in reversed(nodes):
+            await node.stop()
 
 
 def tokens(rng: random.Random, count: int) -> array[int]:

@@ -177,9 +177,8 @@ async def measure(
         await Load(workload, made, seed=2).open_loop(load * capacity, seconds)
         peak.cancel()
         queue_peak = (await asyncio.gather(peak, return_exceptions=True))[0]
-        outcomes, in_hand = made.client.outcomes, np.array(made.in_hand, dtype=float)
+        outcomes, in_hand = made.client.outcomes, made.in_hand
     steady, end = began + WARM_UP * seconds, began + seconds
-    busy = in_hand[in_hand.sum(axis=1) >= WORKERS]
     outcomes = [one for one in outcomes if one.end_s >= steady]
     served = [one for one in outcomes if not one.refused]
     ttft = np.array([one.first_s - one.sent_s for one in served]) * 1000
@@ -196,8 +195,8 @@ async def measure(
         throughput_per_s=len(in_time) / (end - steady),
         ttft_p50_ms=float(p50),
         ttft_p99_ms=float(p99),
-        hit_rate=_hit_rate(served),
-        imbalance=float((busy.max(axis=1) / busy.mean(axis=1)).mean()) if len(busy) else 1.0,
+        hit_rate=hit_rate(served),
+        imbalance=imbalance(in_hand),
         goodput_per_s=len(good) / (end - steady),
         queue_peak=queue_peak if isinstance(queue_peak, int) else 0,
         rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -209,13 +208,22 @@ async def _peak(made: Fleet) -> int:
     longest = 0
     try:
         while True:
-            longest = max(longest, int(made.router.gauges()["waiting"]))
+            longest = max(longest, int(made.routers[0].gauges()["waiting"]))
             await asyncio.sleep(0.05)
     except asyncio.CancelledError:
         return longest
 
 
-def _hit_rate(outcomes: list[Outcome]) -> float:
+def imbalance(in_hand: list[list[int]]) -> float:
+    """Requests of the busiest worker over the mean of all; the mean of the samples in which there
+    was at least one for each."""
+    counts = np.array(in_hand, dtype=float)
+    busy = counts[counts.sum(axis=1) >= WORKERS]
+    return float((busy.max(axis=1) / busy.mean(axis=1)).mean()) if len(busy) else 1.0
+
+
+def hit_rate(outcomes: list[Outcome]) -> float:
+    """Prompt tokens found in a cache, of all."""
     prompt = sum(one.prompt_tokens for one in outcomes)
     return sum(one.cached_tokens for one in outcomes) / prompt if prompt else 0.0
 

@@ -72,6 +72,9 @@ class Placement(msgspec.Struct, frozen=True, array_like=True):
     """Prompt tokens it has to compute."""
     blocks: int
     """KV blocks it will hold."""
+    computed: tuple[int, ...] = ()
+    """Sequence hashes of the first blocks that it has to compute, and will have in its cache in a
+    moment."""
 
 
 class Placed(Message, frozen=True):

@@ -20,7 +20,15 @@ from actors.router.admission import RESUMED_PRIORITY, AdmissionQueue, Refused
 from actors.router.affinity import Sessions
 from actors.router.index import BlockIndex
 from actors.router.options import STRATEGIES, RouterOptions, StrategyName
-from actors.router.placement import Ask, Decision, NoPlacement, Placer, make_ask
+from actors.router.placement import (
+    Ask,
+    Decision,
+    NoPlacement,
+    Placer,
+    make_ask,
+    placements,
+    predict,
+)
 from actors.router.roster import Member, Roster
 from actors.router.statistics import Statistics
 from actors.router.strategies import make_strategy
@@ -35,12 +43,14 @@ TEND_S = 0.25
 """Between two looks at what time does: overdue inventories, estimates, predictions."""
 SWEEP_S = 0.002
 """For sweeping the index, each time; at ten million blocks one step is longer than that."""
-SHARE_AFTER_S = 0.01
-"""How long placements are collected before the other routers are told."""
+SHARE_EVERY_S = 0.005
+"""The other routers are told of a placement at once after a quiet time, and then at most so often:
+what they do not know yet they choose against."""
 ASSIGN_SHARE = 0.9
 """Of the time an ingress waits for an assignment; the rest is for the way there and back."""
-MAX_SHARED = 1000
-"""Placements collected at most; then they are told at once."""
+MAX_SHARED = 150
+"""Placements collected at most; then they are told at once. With all the blocks they foretell they
+stay well below a megabyte, the default frame limit of NATS."""
 
 
 class Router(Actor):
@@ -70,6 +80,7 @@ class Router(Actor):
         self._queues: dict[str, AdmissionQueue[Route]] = {}
         self._unshared: list[Placement] = []
         self._share_timer: asyncio.TimerHandle | None = None
+        self._shared_at = 0.0
         self._routed = 0
         self._without_context: set[str] = set()
         self._seconds = stages(self.metrics).labels(ROUTE)
@@ -187,17 +198,11 @@ class Router(Actor):
 
     def _expect(self, message: Route, ask: Ask, decision: Decision, now: float) -> None:
         """Count what a decision will cost the workers, before any report can say so."""
-        computing = decision.computing
-        left = ask.tokens - computing.matched * ask.block_tokens
-        blocks = ask.tokens // ask.block_tokens + 1
-        placements = [Placement(message.key, computing.member.address, left, blocks)]
-        if decision.context is not None:
-            address = decision.generation.member.address
-            placements.append(Placement(message.key, address, 0, blocks))
-        for placement in placements:
+        placed = placements(message.key, ask, decision)
+        for placement in placed:
             self.roster.place(placement, now)
-        self.index.predict(computing.member.slot, ask.blocks[computing.matched :])
-        self._share(placements)
+        predict(self.index, ask, decision)
+        self._share(placed)
         queue = self._queues.get(message.model)
         if queue is not None:
             queue.placed(now)
@@ -374,6 +379,7 @@ class Router(Actor):
         now = self.clock.now()
         for placement in message.placements:
             self.roster.place(placement, now)
+            self.roster.foretell(placement)
 
     def _share(self, placements: list[Placement]) -> None:
         """Have the other routers know of it soon, if there are any."""
@@ -382,13 +388,15 @@ class Router(Actor):
         self._unshared += placements
         if self._share_timer is None:
             loop = asyncio.get_running_loop()
-            self._share_timer = loop.call_later(SHARE_AFTER_S, self._tell_others)
+            due = max(loop.time(), self._shared_at + SHARE_EVERY_S)
+            self._share_timer = loop.call_at(due, self._tell_others)
         elif len(self._unshared) >= MAX_SHARED:
             self._share_timer.cancel()
             self._tell_others()
 
     def _tell_others(self) -> None:
         self._share_timer = None
+        self._shared_at = asyncio.get_running_loop().time()
         message, self._unshared = Placed(tuple(self._unshared)), []
         for entry in self.directory.ready(self.role):
             if entry.address != self.address:

@@ -2,7 +2,8 @@
 
 A report is up to 50 ms old, and a decision takes microseconds: whoever believed reports alone would
 send everything of these 50 ms to one worker. So what is placed counts at once, until a report says
-that the work has arrived; from then on the report counts it. What never arrives runs out.
+that the work has arrived; from then on the report counts it. What never arrives runs out. What
+another router has placed may be heard of after the report in which it has arrived already.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ EXPECTED_S = 15.0
 before its generation worker hears of it."""
 MAX_EXPECTED = 100_000
 """Of one worker. More cannot be in its mailbox anyway."""
+SETTLED_S = 2.0
+"""How long it is remembered, at least, that work has arrived or is not coming: the router that
+placed it tells of it a few milliseconds and a message's way later."""
+MAX_SETTLED = 20_000
+"""Of one worker, in that time; of more, those of the last moments."""
 
 
 class Expected(msgspec.Struct, frozen=True, gc=False):
@@ -33,7 +39,16 @@ class Expected(msgspec.Struct, frozen=True, gc=False):
 class WorkerLoad:
     """One worker's load, expected work included."""
 
-    __slots__ = ("_expected", "blocks", "prefill_tokens", "reported", "requests")
+    __slots__ = (
+        "_expected",
+        "_settled",
+        "_settled_before",
+        "_settled_since",
+        "blocks",
+        "prefill_tokens",
+        "reported",
+        "requests",
+    )
 
     def __init__(self) -> None:
         self.reported = Load()
@@ -43,6 +58,9 @@ class WorkerLoad:
         """KV blocks held, or about to be."""
         self.requests = 0
         self._expected: dict[RequestKey, Expected] = {}
+        self._settled: set[RequestKey] = set()
+        self._settled_before: set[RequestKey] = set()
+        self._settled_since = 0.0
 
     @property
     def expected(self) -> int:
@@ -52,7 +70,7 @@ class WorkerLoad:
     def report(self, load: Load, taken: Iterable[RequestKey] = ()) -> None:
         """Take in what the worker says: its load now, and which work has arrived."""
         for key in taken:
-            self._forget(key)
+            self._settle(key)
         before = self.reported
         self.prefill_tokens += load.waiting_tokens - before.waiting_tokens
         self.blocks += load.blocks_used - before.blocks_used
@@ -60,23 +78,28 @@ class WorkerLoad:
         self.reported = load
 
     def place(self, placement: Placement, now: float) -> None:
-        """Expect work. The same request twice counts once."""
-        self._forget(placement.key)
+        """Expect work. The same request twice counts once, and not at all when it is known already
+        that it has arrived or never will."""
+        key = placement.key
+        if key in self._settled or key in self._settled_before:
+            return
+        self._forget(key)
         if len(self._expected) >= MAX_EXPECTED:
             self._forget(next(iter(self._expected)))
-        self._expected[placement.key] = Expected(
-            placement.prefill_tokens, placement.blocks, now + EXPECTED_S
-        )
+        self._expected[key] = Expected(placement.prefill_tokens, placement.blocks, now + EXPECTED_S)
         self.prefill_tokens += placement.prefill_tokens
         self.blocks += placement.blocks
         self.requests += 1
 
     def forget(self, key: RequestKey) -> bool:
         """The work will not arrive; whether it was expected."""
-        return self._forget(key)
+        return self._settle(key)
 
     def expire(self, now: float) -> bool:
         """Give up what was sent too long ago; whether there was any."""
+        if now - self._settled_since >= SETTLED_S:
+            self._settled_since = now
+            self._settled_before, self._settled = self._settled, set()
         late = []
         for key, expected in self._expected.items():
             if expected.until > now:
@@ -85,6 +108,15 @@ class WorkerLoad:
         for key in late:
             self._forget(key)
         return bool(late)
+
+    def _settle(self, key: RequestKey) -> bool:
+        if self._forget(key):
+            return True
+        # Nobody has told of it yet.
+        if len(self._settled) >= MAX_SETTLED:
+            self._settled_before, self._settled = self._settled, set()
+        self._settled.add(key)
+        return False
 
     def _forget(self, key: RequestKey) -> bool:
         expected = self._expected.pop(key, None)

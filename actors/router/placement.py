@@ -18,6 +18,8 @@ from typing import Literal
 import msgspec
 
 from actors.kv.hashing import BYTES_PER_TOKEN, sequence_hashes
+from actors.messages.events import Placement
+from actors.messages.key import RequestKey
 from actors.router.affinity import Leg, Sessions
 from actors.router.index import BlockIndex
 from actors.router.options import RouterOptions
@@ -28,6 +30,11 @@ from actors.runtime.address import Address
 How = Literal["pair", "alone", "local", "no_context"]
 """`local`: the generation worker computes the prompt, because little of it is left to compute.
 `no_context`: it does because no context worker is there."""
+
+
+MAX_FORETOLD = 512
+"""Blocks of a prompt that other routers are told of before their worker has computed them; what is
+shared between prompts is at their beginning."""
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +80,24 @@ def make_ask(prompt: bytes, block_tokens: int, *, session: int = 0, hashed: bool
     if hashed and tokens > block_tokens:
         blocks = sequence_hashes(prompt[: (tokens - 1) * BYTES_PER_TOKEN], block_tokens)
     return Ask(tokens, blocks, block_tokens, session)
+
+
+def placements(key: RequestKey, ask: Ask, decision: Decision) -> list[Placement]:
+    """What a decision will cost each worker."""
+    computing = decision.computing
+    left = ask.tokens - computing.matched * ask.block_tokens
+    blocks = ask.tokens // ask.block_tokens + 1
+    missing = tuple(ask.blocks[computing.matched : computing.matched + MAX_FORETOLD])
+    found = [Placement(key, computing.member.address, left, blocks, missing)]
+    if decision.context is not None:
+        found.append(Placement(key, decision.generation.member.address, 0, blocks))
+    return found
+
+
+def predict(index: BlockIndex, ask: Ask, decision: Decision) -> None:
+    """Note which blocks whoever computes the prompt will have soon."""
+    computing = decision.computing
+    index.predict(computing.member.slot, ask.blocks[computing.matched :])
 
 
 class Placer:

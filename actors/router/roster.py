@@ -230,6 +230,12 @@ class Roster:
             member.load.place(placement, now)
             self._refresh(member)
 
+    def foretell(self, placement: Placement) -> None:
+        """Count blocks that another router's choice will put into a cache as there already."""
+        member = self.member(placement.worker)
+        if member is not None and self._uses_index:
+            self.index.predict(member.slot, placement.computed)
+
     def unplace(self, worker: Address, key: RequestKey) -> None:
         """It did not arrive."""
         member = self.member(worker)

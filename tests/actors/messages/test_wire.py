@@ -48,7 +48,7 @@ MESSAGES: list[Message] = [
     ),
     TellInventory(Address("router", 0, 3)),
     Inventory(CONTEXT, 2, 0, last=True, blocks=(1, 2**64 - 1), load=Load()),
-    Placed((Placement(KEY, CONTEXT, 100, 7),)),
+    Placed((Placement(KEY, CONTEXT, 100, 7, (2**64 - 1,)),)),
     Explained(
         KEY,
         "kv",

@@ -317,6 +317,7 @@ async def test_routers_tell_each_other_what_they_placed() -> None:
             return sum(member.load.requests for member in other.roster.members()) == 4
 
         await eventually(heard)
+        assert other.index.predicted == 4 * 7, "all blocks but that of the last token"
 
 
 async def test_a_worker_that_tells_of_no_block_is_reported_loudly() -> None:
