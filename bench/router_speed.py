@@ -4,9 +4,11 @@
     python -m bench.router_speed --quick    up to 100 k blocks
 
 Nothing is sent: the messages around a decision are `bench.load`'s business. Each prompt has half of
-its blocks in the index, at one to three of the workers. `hash` is XXH3 over the prompt's blocks;
-`place` is everything after it; medians, and p99 of `place`, which on a busy machine is the
-machine's. Memory is what the process grew by while the index was filled.
+its blocks in the index, at one to three of the workers. `hash` is XXH3 over the prompt's blocks,
+the first time and again (`known`: as in the next turn of a conversation); `place` is everything
+after it. Medians, and p99 of `place` by the clock and in CPU time of the thread: what the first has
+more is the machine's, other processes in between. `gc` is the longest garbage collection.
+Memory is what the process grew by while the index was filled.
 """
 
 from __future__ import annotations
@@ -19,18 +21,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import msgspec
 
-from actors.kv.hashing import sequence_hashes
+from actors.kv.hashing import PrefixHasher, sequence_hashes
 from actors.messages.cache import Load, Removed, Stored
 from actors.messages.cards import WorkerCard
-from actors.messages.events import Inventory, Placement, Report
+from actors.messages.events import Inventory, Report
 from actors.messages.key import RequestKey
 from actors.router.affinity import Sessions
 from actors.router.index import BlockIndex
 from actors.router.options import RouterOptions
-from actors.router.placement import Placer, make_ask
+from actors.router.placement import Placer, make_ask, placements, predict
 from actors.router.roster import Roster
 from actors.router.strategies import make_strategy
 from actors.runtime.address import Address
@@ -52,8 +55,14 @@ class Speed(msgspec.Struct):
     workers: int
     prompt_tokens: int
     hash_us: float
+    known_us: float
+    """Hashing it again."""
     place_us: float
     place_p99_us: float
+    place_cpu_us: float
+    place_cpu_p99_us: float
+    gc_runs: int
+    gc_longest_us: float
     decisions_per_s: float
     """Hashing included."""
 
@@ -98,6 +107,16 @@ def _entry(instance: int, blocks_total: int) -> Entry:
         pid=1,
         meta=msgspec.Raw(msgspec.json.encode(card)),
     )
+
+
+class Times(NamedTuple):
+    """Of one decision, in seconds."""
+
+    hash: float
+    known: float
+    place: float
+    cpu: float
+    """Of `place`."""
 
 
 class Setting:
@@ -157,39 +176,72 @@ class Setting:
             made.append(prompt)
         return made
 
-    def decide(self, prompts: list[bytes]) -> Iterator[tuple[float, float]]:
-        """(seconds to hash, seconds to place) of each."""
+    def decide(self, prompts: list[bytes]) -> Iterator[Times]:
+        """What each took."""
         ingress = Address("ingress", 0, 1)
         site = self.roster.site(MODEL)
+        hasher = PrefixHasher()
         for number, prompt in enumerate(prompts):
             began = time.perf_counter()
-            ask = make_ask(prompt, BLOCK, hashed=True)
+            ask = make_ask(prompt, BLOCK, hasher=hasher)
             hashed = time.perf_counter()
+            make_ask(prompt, BLOCK, hasher=hasher)
+            again, cpu = time.perf_counter(), time.thread_time()
             decision = self.placer.place(site, MODEL, ask, 0.0)
-            pick = decision.computing
             key = RequestKey(ingress, number, 0)
-            left = ask.tokens - pick.matched * BLOCK
-            self.roster.place(Placement(key, pick.member.address, left, len(ask.blocks)), 0.0)
-            self.index.predict(pick.member.slot, ask.blocks[pick.matched :])
-            yield hashed - began, time.perf_counter() - hashed
-            self.roster.unplace(pick.member.address, key)
+            for placement in placements(key, ask, decision):
+                self.roster.place(placement, 0.0)
+            predict(self.index, ask, decision)
+            cpu = time.thread_time() - cpu
+            yield Times(hashed - began, again - hashed, time.perf_counter() - again, cpu)
+            self.roster.unplace(decision.computing.member.address, key)
+
+
+class Collections:
+    """Garbage collections while it is entered."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self.runs = 0
+        self._began = 0.0
+
+    def __enter__(self) -> Self:
+        gc.callbacks.append(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._note)
+
+    def _note(self, phase: str, _: object) -> None:
+        if phase == "start":
+            self._began = time.perf_counter()
+        else:
+            self.runs += 1
+            self.longest_s = max(self.longest_s, time.perf_counter() - self._began)
 
 
 def measure_decisions(setting: Setting, blocks: int, tokens: int) -> Speed:
     """Decisions for prompts of one length."""
     count = max(20, min(2000, 2_000_000 // tokens))
     prompts = setting.prompts(count, tokens)
-    times = list(setting.decide(prompts))
-    hashing = [one for one, _ in times]
-    placing = sorted(one for _, one in times)
+    with Collections() as collections:
+        times = list(setting.decide(prompts))
+    placing = sorted(one.place for one in times)
+    cpu = sorted(one.cpu for one in times)
+    late = int(len(times) * 0.99)
     return Speed(
         blocks=blocks,
         workers=len(setting.addresses),
         prompt_tokens=tokens,
-        hash_us=statistics.median(hashing) * 1e6,
+        hash_us=statistics.median(one.hash for one in times) * 1e6,
+        known_us=statistics.median(one.known for one in times) * 1e6,
         place_us=statistics.median(placing) * 1e6,
-        place_p99_us=placing[int(len(placing) * 0.99)] * 1e6,
-        decisions_per_s=len(times) / sum(one + other for one, other in times),
+        place_p99_us=placing[late] * 1e6,
+        place_cpu_us=statistics.median(cpu) * 1e6,
+        place_cpu_p99_us=cpu[late] * 1e6,
+        gc_runs=collections.runs,
+        gc_longest_us=collections.longest_s * 1e6,
+        decisions_per_s=len(times) / sum(one.hash + one.place for one in times),
     )
 
 
@@ -236,24 +288,29 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="up to 100 k blocks")
+    parser.add_argument("--most", type=int, default=10_000_000, help="blocks; %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", default=RESULTS / "router_speed.json")
     arguments = parser.parse_args()
     began = time.monotonic()
     results = Results([], [], 0.0)
-    sizes = (1_000, 100_000) if arguments.quick else (1_000, 100_000, 1_000_000, 10_000_000)
-    print("    blocks workers  prompt    hash us  place us    p99 us  decisions/s")
+    most = 100_000 if arguments.quick else arguments.most
+    sizes = [size for size in (1_000, 100_000, 1_000_000, 10_000_000) if size <= most]
+    print(
+        "    blocks workers  prompt   hash us  known us  place us    p99 us  cpu p50   cpu p99  "
+        "longest gc  decisions/s"
+    )
     for blocks in sizes:
-        # Ten million blocks take a while to fill; how the workers' number counts is seen before.
-        for workers in (8, 64, 1024) if blocks < 10_000_000 else (64,):
+        for workers in (8, 64, 1024):
             setting = Setting(workers, blocks)
             memory = measure_memory(setting, blocks)
             for tokens in (1_000, 100_000):
                 speed = measure_decisions(setting, blocks, tokens)
                 results.decisions.append(speed)
                 print(
-                    f"{blocks:10d} {workers:7d} {tokens:7d} {speed.hash_us:10.1f} "
-                    f"{speed.place_us:9.1f} {speed.place_p99_us:9.1f} "
-                    f"{speed.decisions_per_s:12.0f}",
+                    f"{blocks:10d} {workers:7d} {tokens:7d} {speed.hash_us:9.1f} "
+                    f"{speed.known_us:9.1f} {speed.place_us:9.1f} {speed.place_p99_us:9.1f} "
+                    f"{speed.place_cpu_us:8.1f} {speed.place_cpu_p99_us:9.1f} "
+                    f"{speed.gc_longest_us:11.1f} {speed.decisions_per_s:12.0f}",
                     flush=True,
                 )
             memory.sweep_step_ms = lose_a_worker(setting)

@@ -152,6 +152,8 @@ class ActorStatus(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     gauges: dict[str, float] = {}
     """What it told with the last heartbeat: counters and levels, see `supervisor.overview`."""
+    troubles: tuple[str, ...] = ()
+    """What it told then that an operator ought to know of."""
 
     @property
     def name(self) -> str:

@@ -170,6 +170,7 @@ def _actors(recipe: Recipe, child: Child | None) -> tuple[ActorStatus, ...]:
         name = f"{actor.role}/{actor.instance}"
         meta = None if child is None else child.meta.get(name)
         published = _Published() if meta is None else _published(meta)
+        beat = None if child is None else child.beat
         found.append(
             ActorStatus(
                 role=actor.role,
@@ -177,9 +178,8 @@ def _actors(recipe: Recipe, child: Child | None) -> tuple[ActorStatus, ...]:
                 incarnation=None if child is None else child.incarnations.get(name),
                 url=published.url,
                 model=published.model,
-                gauges={}
-                if child is None or child.beat is None
-                else child.beat.gauges.get(name, {}),
+                gauges={} if beat is None else beat.gauges.get(name, {}),
+                troubles=() if beat is None else tuple(beat.troubles.get(name, ())),
             )
         )
     return tuple(found)

@@ -13,11 +13,18 @@ u64.
 from __future__ import annotations
 
 import struct
+from collections import OrderedDict
 
 import xxhash
 
 SEED = 1337
 BYTES_PER_TOKEN = 4
+
+CHUNK_BLOCKS = 64
+MIN_CHUNKS = 2
+"""Of a prompt that is worth remembering."""
+MAX_CHUNKS = 4096
+"""Four million tokens in blocks of 16; 12 MB."""
 
 _LINK = struct.Struct("<QQ")
 
@@ -35,7 +42,7 @@ def chain(parent: int | None, block: int) -> int:
 
 
 def sequence_hashes(
-    tokens: bytes, block_tokens: int, *, parent: int | None = None, start: int = 0
+    tokens: bytes | memoryview, block_tokens: int, *, parent: int | None = None, start: int = 0
 ) -> list[int]:
     """The sequence hash of every full block of packed tokens; a partial last block has none.
 
@@ -51,3 +58,46 @@ def sequence_hashes(
         parent = block if parent is None else digest(pack(parent, block), seed=SEED)
         hashes.append(parent)
     return hashes
+
+
+class PrefixHasher:
+    """The sequence hashes of prompts, the beginnings of which are remembered: of a conversation's
+    next turn only what is new is hashed block by block.
+
+    What is remembered are chunks of 64 blocks, by the hash in front of them and XXH3-128 over their
+    tokens; 3 kB each. The longest unused are forgotten first.
+    """
+
+    def __init__(self, max_chunks: int = MAX_CHUNKS) -> None:
+        self._max_chunks = max_chunks
+        self._known: OrderedDict[tuple[int, int | None, bytes], list[int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Chunks that are remembered."""
+        return len(self._known)
+
+    def hashes(self, tokens: bytes, block_tokens: int) -> list[int]:
+        """As `sequence_hashes` from the first block on."""
+        step = CHUNK_BLOCKS * block_tokens * BYTES_PER_TOKEN
+        chunks = len(tokens) // step
+        if chunks < MIN_CHUNKS:
+            return sequence_hashes(tokens, block_tokens)
+        known = self._known
+        view = memoryview(tokens)
+        hashes: list[int] = []
+        parent: int | None = None
+        for at in range(0, chunks * step, step):
+            chunk = view[at : at + step]
+            name = (block_tokens, parent, xxhash.xxh3_128_digest(chunk, seed=SEED))
+            found = known.get(name)
+            if found is None:
+                found = known[name] = sequence_hashes(chunk, block_tokens, parent=parent)
+            else:
+                known.move_to_end(name)
+            hashes += found
+            parent = found[-1]
+        while len(known) > self._max_chunks:
+            known.popitem(last=False)
+        return hashes + sequence_hashes(
+            tokens, block_tokens, parent=parent, start=chunks * CHUNK_BLOCKS
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,6 +18,7 @@ from actors.runtime.actor import Actor, Down, Joined, Returned, handler
 from actors.runtime.errors import NoSuchActor
 from actors.runtime.node import EVERY_ROLE
 from actors.text.model_files import TokenizerNotFound
+from actors.text.prompt_cache import PromptCache
 from actors.text.store import TokenizerStore
 from actors.text.tokenizer import Tokenizer
 
@@ -36,6 +37,9 @@ class PreprocessorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     inline_bytes: int = 8192
     """Prompts up to this size are tokenised on the event loop (well under a millisecond), longer
     ones in a thread, and so are those with a grammar that was not seen before."""
+    prompt_cache_mb: Annotated[int, msgspec.Meta(ge=0)] = 64
+    """Parts of chats and their token ids that are kept for each tokenizer, so that the next turn of
+    a conversation tokenises only what is new. 0: none."""
 
 
 class Preprocessor(Actor):
@@ -48,6 +52,7 @@ class Preprocessor(Actor):
         super().__init__(*arguments)
         self._fleet = Fleet()
         self._tokenizers = TokenizerStore()
+        self._caches: dict[Tokenizer, PromptCache] = {}
         self._grammars = Grammars()
         self._beside = 0
         self._handled = 0
@@ -58,6 +63,14 @@ class Preprocessor(Actor):
 
     def progress(self) -> tuple[int, bool]:
         return self._handled, self._beside > 0
+
+    def gauges(self) -> dict[str, float]:
+        caches = [*self._caches.values()]
+        return {
+            "prompt_characters_known": float(sum(cache.hits for cache in caches)),
+            "prompt_characters_tokenised": float(sum(cache.misses for cache in caches)),
+            "prompt_cache_bytes": float(sum(cache.size_bytes for cache in caches)),
+        }
 
     @handler
     def submit(self, message: Submit) -> None:
@@ -136,12 +149,20 @@ class Preprocessor(Actor):
         except NoSuchActor:
             self.log.debug("ingress_gone", request=message.request_id, epoch=message.key.epoch)
 
+    def _cache(self, tokenizer: Tokenizer) -> PromptCache:
+        cache = self._caches.get(tokenizer)
+        if cache is None:
+            # Two threads may both make one; the first stays.
+            made = PromptCache(tokenizer, self.options.prompt_cache_mb * 1_000_000)
+            cache = self._caches.setdefault(tokenizer, made)
+        return cache
+
     def _prepare(
         self, message: Submit, tokenizer: Tokenizer, card: WorkerCard
     ) -> Route | Unacceptable:
         try:
             if message.sampling.grammar is not None:
                 self._grammars.check(message.sampling.grammar, card)
-            return prepare(message, tokenizer, card)
+            return prepare(message, tokenizer, card, self._cache(tokenizer))
         except Unacceptable as error:
             return error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from actors.messages.assign import Why
@@ -10,6 +12,7 @@ from actors.messages.key import count_tokens
 from actors.messages.route import Route
 from actors.messages.submit import ChatPrompt, Submit, TextPrompt, TokenPrompt
 from actors.text.chat_template import ChatTemplateError, join_text_parts, read_call_arguments
+from actors.text.prompt_cache import PromptCache
 from actors.text.tokenizer import TYPE_CODE, Tokenizer
 
 
@@ -34,9 +37,11 @@ def prompt_bytes(submit: Submit) -> int:
             return 0
 
 
-def prepare(submit: Submit, tokenizer: Tokenizer, card: WorkerCard) -> Route:
-    """Tokenise and check. Raises Unacceptable."""
-    prompt = _tokenize(submit, tokenizer)
+def prepare(
+    submit: Submit, tokenizer: Tokenizer, card: WorkerCard, cache: PromptCache | None = None
+) -> Route:
+    """Tokenise, with what the tokenizer's cache knows already, and check. Raises Unacceptable."""
+    prompt = _tokenize(submit, tokenizer, cache)
     if not prompt:
         raise Unacceptable("invalid", "The prompt is empty.", "prompt")
     resumed = count_tokens(submit.delivered)
@@ -63,20 +68,22 @@ def prepare(submit: Submit, tokenizer: Tokenizer, card: WorkerCard) -> Route:
     )
 
 
-def _tokenize(submit: Submit, tokenizer: Tokenizer) -> bytes:
+def _tokenize(submit: Submit, tokenizer: Tokenizer, cache: PromptCache | None) -> bytes:
     match submit.prompt:
         case ChatPrompt():
             text = _render(submit.prompt, tokenizer)
-            return _encode(tokenizer, text, special=False, param="messages")
+            if cache is not None:
+                return _valid(lambda: cache.encode(text), "messages")
+            return _valid(lambda: tokenizer.encode(text, add_special_tokens=False), "messages")
         case TextPrompt(text=text, add_special_tokens=special):
-            return _encode(tokenizer, text, special=special, param="prompt")
+            return _valid(lambda: tokenizer.encode(text, add_special_tokens=special), "prompt")
         case TokenPrompt(tokens=tokens):
             return _checked(tokens, tokenizer)
 
 
-def _encode(tokenizer: Tokenizer, text: str, *, special: bool, param: str) -> bytes:
+def _valid(encode: Callable[[], bytes], param: str) -> bytes:
     try:
-        return tokenizer.encode(text, add_special_tokens=special)
+        return encode()
     except ValueError as error:
         raise Unacceptable("invalid", f"The text cannot be tokenised: {error}.", param) from error
 

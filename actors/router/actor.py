@@ -8,6 +8,7 @@ import random
 import time
 from typing import Any
 
+from actors.kv.hashing import PrefixHasher
 from actors.messages.assign import Assigned, Rejected, Why
 from actors.messages.events import Inventory, Placed, Placement, Report, TellInventory
 from actors.messages.explain import Explained
@@ -68,6 +69,7 @@ class Router(Actor):
         super().__init__(*arguments)
         self.statistics = Statistics()
         self.index = BlockIndex(self.options.index_blocks)
+        self._hasher = PrefixHasher()
         self._sessions = Sessions(self.options.affinity)
         names = STRATEGIES if self.options.override else [self.options.strategy]
         self._placers = {name: self._make_placer(STRATEGIES[name]) for name in names}
@@ -121,6 +123,25 @@ class Router(Actor):
             "index_blocks": float(len(self.index)),
             "index_refused": float(self.index.refused),
         }
+
+    def troubles(self) -> list[str]:
+        members = list(self.roster.members())
+        found = [
+            f"the cache of {member.address.name} cannot be known: it {member.feed.trouble}"
+            for member in members
+            if member.feed.silent
+        ]
+        found += [
+            f"no context worker of {model}: generation workers prefill"
+            for model in sorted(self._without_context)
+        ]
+        models = sorted({member.card.model for member in members})
+        found += [
+            f"no generation worker of {model}: requests are answered with 503"
+            for model in models
+            if not self.roster.site(model).can_serve
+        ]
+        return found
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -189,7 +210,7 @@ class Router(Actor):
             message.prompt,
             site.block_tokens,
             session=message.hints.session,
-            hashed=placer.uses_index,
+            hasher=self._hasher if placer.uses_index else None,
         )
         return ask, placer.place(site, message.model, ask, now, self._suspects.at(now))
 
@@ -424,9 +445,9 @@ class Router(Actor):
     def _check(self, member: Member, now: float) -> None:
         """Say loudly, and once, when a worker's cache cannot be known."""
         trouble = member.feed.check(now) if member.card.publishes_cache_events else ""
-        if bool(trouble) == member.feed.silent:
+        was_silent, member.feed.trouble = member.feed.silent, trouble
+        if bool(trouble) == was_silent:
             return
-        member.feed.silent = bool(trouble)
         if trouble:
             self.log.warning("worker_silent", worker=str(member.address), trouble=trouble)
         else:

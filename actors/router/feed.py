@@ -46,13 +46,18 @@ class Feed:
         self.live = False
         self.gaps = 0
         self.heard_at = now
-        self.silent = False
-        """It is known that events are missing; see `check`."""
+        self.trouble = ""
+        """Why events are known to be missing, as `check` last said; empty when none are."""
         self._number = 0
         self._part = 0
         self._asked_at = now
         self._events_due: float | None = None
         self._has_events = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether events are known to be missing."""
+        return bool(self.trouble)
 
     def ask(self, now: float) -> None:
         """Its inventory has been asked for."""

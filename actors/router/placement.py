@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from actors.kv.hashing import BYTES_PER_TOKEN, sequence_hashes
+from actors.kv.hashing import BYTES_PER_TOKEN, PrefixHasher
 from actors.messages.events import Placement
 from actors.messages.key import RequestKey
 from actors.router.affinity import Leg, Sessions
@@ -72,13 +72,15 @@ class NoPlacement(Exception):
     """Nobody can run the request now."""
 
 
-def make_ask(prompt: bytes, block_tokens: int, *, session: int = 0, hashed: bool) -> Ask:
-    """What there is to place. The prompt's last token is computed in any case: its block counts as
-    cacheable only when another token follows it."""
+def make_ask(
+    prompt: bytes, block_tokens: int, *, session: int = 0, hasher: PrefixHasher | None
+) -> Ask:
+    """What there is to place; without a hasher nobody asks for its blocks. The prompt's last token
+    is computed in any case: its block counts as cacheable only when another token follows it."""
     tokens = len(prompt) // BYTES_PER_TOKEN
     blocks: Sequence[int] = ()
-    if hashed and tokens > block_tokens:
-        blocks = sequence_hashes(prompt[: (tokens - 1) * BYTES_PER_TOKEN], block_tokens)
+    if hasher is not None and tokens > block_tokens:
+        blocks = hasher.hashes(prompt[: (tokens - 1) * BYTES_PER_TOKEN], block_tokens)
     return Ask(tokens, blocks, block_tokens, session)
 
 

@@ -162,6 +162,10 @@ class Actor:
         """Numbers an operator wants to see live, by name: rates, depths, shares."""
         return {}
 
+    def troubles(self) -> list[str]:
+        """What an operator ought to know of now, in words; `supervise status` shows it."""
+        return []
+
     # -- speaking ------------------------------------------------------------------------------
 
     def tell(self, target: Address | str, message: Message) -> Address:

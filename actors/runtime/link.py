@@ -57,6 +57,8 @@ class Beat(Note, frozen=True):
     """How long work may honestly take without progress; 0: no more than usual."""
     gauges: dict[str, dict[str, float]] = {}
     """By actor name: what `Actor.gauges` says, and its mailbox's depth."""
+    troubles: dict[str, list[str]] = {}
+    """By actor name: what `Actor.troubles` says, of those that have any."""
 
 
 class Measured(Note, frozen=True):

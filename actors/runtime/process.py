@@ -338,6 +338,9 @@ def _beat(cells: Sequence[Cell], *, lag_s: float) -> Beat:
             cell.entry.name: {"mailbox": float(len(cell.mailbox)), **cell.actor.gauges()}
             for cell in cells
         },
+        troubles={
+            cell.entry.name: troubles for cell in cells if (troubles := cell.actor.troubles())
+        },
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import tokenizers
 
 from actors.text.chat_template import ChatTemplates, NoChatTemplate
+from actors.text.cuts import safe_marks
 from actors.text.detokenizer import ByteDetokenizer, Detokenizer, WindowDetokenizer
 from actors.text.model_files import ModelFiles, TokenizerNotFound, read_model_files
 from actors.text.token_bytes import TokenBytes, spelling_of
@@ -96,15 +97,28 @@ class Tokenizer:
         the event loop up. Text that looks like a special token becomes that token. Raises
         ValueError when the text cannot be UTF-8 (lone surrogates).
         """
+        [ids] = self.encode_each([text], add_special_tokens=add_special_tokens)
+        return ids
+
+    def encode_each(self, texts: list[str], *, add_special_tokens: bool = False) -> list[bytes]:
+        """As `encode`, several texts at once."""
         # The plain `encode` keeps the GIL; the batch form does not, and the fast one of it skips
         # the character offsets, which nobody here reads and which cost a third of the time.
         try:
-            [encoding] = self._tokenizer.encode_batch_fast(
-                [text], add_special_tokens=add_special_tokens
+            encodings = self._tokenizer.encode_batch_fast(
+                texts, add_special_tokens=add_special_tokens
             )
         except TypeError as error:  # so says the library of a str that has no UTF-8 form
             raise ValueError("text with lone surrogates cannot be encoded") from error
-        return packed(encoding.ids)
+        return [packed(one.ids) for one in encodings]
+
+    @functools.cached_property
+    def cut_marks(self) -> tuple[str, ...]:
+        """Added tokens of the model's chat templates, in front of which a text may be cut and its
+        parts encoded by themselves, with the same ids; see `actors.text.cuts`."""
+        text = "\n".join([*self._chat_template_sources.values(), *self.special_tokens.values()])
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return safe_marks(added, [one.content for one in added if one.content in text])
 
     def decode(self, tokens: bytes | Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of a whole sequence, packed or not; see `Detokenizer` for a growing one."""

@@ -28,6 +28,9 @@ _RECENT_S = 60.0
 """What a child that fell this short ago wrote last is shown, though it is up again."""
 _TAIL_LINES = 5
 _TAIL_CHARACTERS = 200
+_TROUBLES = 10
+"""Shown of one actor."""
+_TROUBLE_CHARACTERS = 200
 
 
 def render_status(
@@ -103,6 +106,11 @@ def _tree(status: Status, before: Status | None, paint: Paint, *, verbose: bool)
     for name, inside, row in drawn:
         percent = cpu_percent(earlier.get(row.id), row, elapsed_s)
         lines.append(f"{name:<{width}}  {_facts(row, percent, paint)}".rstrip())
+        lines += (
+            f"{inside}  " + paint("yellow", f"! {clip(printable(trouble), _TROUBLE_CHARACTERS)}")
+            for actor in row.actors
+            for trouble in actor.troubles[:_TROUBLES]
+        )
         if _wants_tail(row, verbose=verbose):
             shown = row.tail if verbose else row.tail[-_TAIL_LINES:]
             margin = f"{inside}  "

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.kv.hashing import block_hash, chain, sequence_hashes
+from actors.kv.hashing import CHUNK_BLOCKS, PrefixHasher, block_hash, chain, sequence_hashes
 
 
 def packed(tokens: Iterable[int]) -> bytes:
@@ -63,3 +63,30 @@ def test_a_changed_token_changes_its_block_and_every_later_one(tokens: list[int]
     same = [a == b for a, b in zip(before, after, strict=True)]
 
     assert same == [number < at // 4 for number in range(len(same))]
+
+
+@given(
+    turns=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 4 * CHUNK_BLOCKS * 2 + 5)), max_size=12
+    ),
+    max_chunks=st.integers(1, 9),
+)
+def test_remembered_beginnings_change_no_hash(
+    turns: list[tuple[int, int]], max_chunks: int
+) -> None:
+    hasher = PrefixHasher(max_chunks)
+    for conversation, tokens in turns:
+        prompt = packed((conversation + at // 300) % 7 for at in range(tokens))
+        for block_tokens in (2, 4):
+            hashes = hasher.hashes(prompt, block_tokens)
+            assert hashes == sequence_hashes(prompt, block_tokens)
+        assert len(hasher) <= max_chunks
+
+
+def test_what_is_given_out_is_not_what_is_remembered() -> None:
+    hasher = PrefixHasher()
+    prompt = packed(range(4 * CHUNK_BLOCKS * 3))
+
+    hasher.hashes(prompt, 4).clear()
+
+    assert hasher.hashes(prompt, 4) == sequence_hashes(prompt, 4)

@@ -333,6 +333,9 @@ async def test_a_worker_that_tells_of_no_block_is_reported_loudly() -> None:
 
         assert [entry["event"] for entry in logs] == ["worker_silent"]
         assert router.gauges()["silent_workers"] == 1
+        [trouble] = router.troubles()
+        assert member.address.name in trouble
+        assert "no report" in trouble
         router._check(member, now)
         assert router.gauges()["silent_workers"] == 0
 
@@ -350,6 +353,18 @@ async def test_fallback_prefills_are_counted_and_said() -> None:
 
         gauges = router.gauges()
         assert (gauges["fallback_no_context"], gauges["models_without_context"]) == (1, 1)
+        assert router.troubles() == [f"no context worker of {MODEL}: generation workers prefill"]
+
+
+async def test_a_model_without_generation_workers_is_a_trouble() -> None:
+    async with empty() as service:
+        await service.start_worker(ContextWorker, "context")
+        router, _ = await start(service)
+        await synced(router, 1)
+
+        [trouble] = router.troubles()
+
+        assert f"no generation worker of {MODEL}" in trouble
 
 
 async def test_a_router_that_leaves_sends_its_queue_back_to_be_submitted_again() -> None:

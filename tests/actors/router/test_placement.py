@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from actors.kv.hashing import sequence_hashes
+from actors.kv.hashing import PrefixHasher, sequence_hashes
 from actors.router.options import StrategyName
 from actors.router.placement import NoPlacement, make_ask
 from actors.runtime.address import Address
@@ -162,14 +162,14 @@ def test_a_session_whose_worker_is_gone_goes_elsewhere() -> None:
 def test_the_block_of_the_last_token_is_never_spared() -> None:
     prompt = bytes(range(256)) * 2  # 128 tokens
 
-    ask = make_ask(prompt, BLOCK, hashed=True)
+    ask = make_ask(prompt, BLOCK, hasher=PrefixHasher())
 
     assert ask.tokens == 128
     assert ask.blocks == sequence_hashes(prompt, BLOCK)[:7]
 
 
 def test_a_prompt_shorter_than_a_block_has_nothing_to_match() -> None:
-    assert make_ask(bytes(4 * BLOCK), BLOCK, hashed=True).blocks == ()
+    assert make_ask(bytes(4 * BLOCK), BLOCK, hasher=PrefixHasher()).blocks == ()
 
 
 def test_every_strategy_reaches_every_worker() -> None:

@@ -117,6 +117,16 @@ def test_what_a_child_wrote_cannot_command_the_terminal() -> None:
     assert all(line.isprintable() for line in shown(bad))
 
 
+def test_what_an_actor_says_is_wrong_stands_below_its_process() -> None:
+    router = ActorStatus(role="router", instance=0, incarnation=1, troubles=("no \x1bworker",))
+
+    first, second = shown(row("router/0", "supervisor", actors=(router,)))
+
+    assert "router/0" in first
+    assert second.strip().startswith("! no ")
+    assert second.isprintable()
+
+
 def test_the_use_of_cpu_is_that_between_two_looks() -> None:
     before = msgspec.structs.replace(
         STATUS, children=(row("w/0", "supervisor", pid=7, cpu_s=1.0),), clock_s=10.0
