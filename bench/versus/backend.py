@@ -83,7 +83,8 @@ class Backend:
         if not asked.get("stream"):
             for _ in range(tokens - 1):
                 await self._steps.next()
-            choice = {"index": 0, "message": {"role": "assistant", "content": " word" * tokens}}
+            message = {"role": "assistant", "content": " word" * tokens}
+            choice = {"index": 0, "message": message, "finish_reason": "length"}
             await _whole(
                 send, {**HEAD, "object": "chat.completion", "choices": [choice], "usage": usage}
             )
@@ -95,7 +96,9 @@ class Backend:
             if number:
                 await self._steps.next()
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        last = _event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n"
+        end = {"index": 0, "delta": {}, "finish_reason": "length"}
+        last = _event({"choices": [end]}) + _event({"choices": [], "usage": usage})
+        last += b"data: [DONE]\n\n"
         await send({"type": "http.response.body", "body": last})
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,19 @@ import pytest
 from actors.runtime.transport.nats_client import Client, Identity, NatsRefused, Server
 from actors.runtime.transport.nats_wire import ServerInfo
 from tests.plane import Plane, free_port
+
+
+@asynccontextmanager
+async def connected(plane: Plane, *before: Server) -> AsyncIterator[Client]:
+    """A client of the plane's server, which comes after these in its list."""
+    [url] = plane.nats_settings.urls
+    identity = Identity("n", token=plane.nats_settings.token)
+    client = Client([*before, Server.parse(url)], identity)
+    await client.start(20.0)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 @pytest.mark.parametrize(
@@ -54,11 +69,7 @@ def test_credentials_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.process
 async def test_a_second_server_is_used_when_the_first_is_not_there(plane: Plane) -> None:
-    [url] = plane.nats_settings.urls
-    servers = [Server("127.0.0.1", free_port()), Server.parse(url)]
-    client = Client(servers, Identity("n", token=plane.nats_settings.token))
-    await client.start(20.0)
-    try:
+    async with connected(plane, Server("127.0.0.1", free_port())) as client:
         heard: asyncio.Queue[bytes] = asyncio.Queue()
         number = await client.subscribe("twice", lambda *parts: heard.put_nowait(parts[-1]))
         client.publish("twice", "", b"one")
@@ -67,46 +78,32 @@ async def test_a_second_server_is_used_when_the_first_is_not_there(plane: Plane)
         client.publish("twice", "", b"two")
         await client.round_trip()
         assert heard.empty()
-    finally:
-        await client.close()
 
 
 @pytest.mark.process
 async def test_a_receiver_that_breaks_costs_nobody_else_a_message(plane: Plane) -> None:
-    client = Client(
-        [Server.parse(plane.nats_settings.urls[0])],
-        Identity("n", token=plane.nats_settings.token),
-    )
-    await client.start(20.0)
-    try:
-        heard: list[bytes] = []
+    heard: list[bytes] = []
 
-        def receive(*parts: bytes) -> None:
-            heard.append(parts[-1])
-            if len(heard) == 1:
-                raise KeyError("a defect")
+    def receive(*parts: bytes) -> None:
+        heard.append(parts[-1])
+        if len(heard) == 1:
+            raise KeyError("a defect")
 
+    async with connected(plane) as client:
         await client.subscribe("broken", receive)
         for payload in (b"1", b"2"):
             client.publish("broken", "", payload)
         await client.round_trip()
 
         assert heard == [b"1", b"2"]
-    finally:
-        await client.close()
 
 
 @pytest.mark.process
 async def test_what_many_publish_at_once_is_in_force_after_an_outage(plane: Plane) -> None:
-    client = Client(
-        [Server.parse(plane.nats_settings.urls[0])],
-        Identity("n", token=plane.nats_settings.token),
-    )
-    await client.start(20.0)
     lost, back = asyncio.Event(), asyncio.Event()
-    client.on_lost, client.on_back = lost.set, back.set
     heard: list[bytes] = []
-    try:
+    async with connected(plane) as client:
+        client.on_lost, client.on_back = lost.set, back.set
         await client.subscribe("again", lambda *parts: heard.append(parts[-1]))
         with plane.nats.killed():
             await asyncio.wait_for(lost.wait(), 20)
@@ -118,5 +115,3 @@ async def test_what_many_publish_at_once_is_in_force_after_an_outage(plane: Plan
 
         assert heard == [b"%d" % number for number in range(1000)]
         assert (client.waiting, client.waiting_bytes) == (0, 0)
-    finally:
-        await client.close()
