@@ -422,7 +422,9 @@ class _Link(asyncio.Protocol):
                     self.informed.set_result(info)
             case b"-ERR":
                 self.complaint = rest.decode("utf-8", "replace").strip(" '")
-                log.debug("nats_error", error=self.complaint)
+                # Whatever else it is ends the connection, and is told as the reason.
+                stays = self.complaint.startswith("Permissions")
+                (log.warning if stays else log.debug)("nats_error", error=self.complaint)
             case b"+OK":
                 pass
             case _:
