@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,6 +43,13 @@ class Envelope(NamedTuple):
     """Takes the Fault when the message is not handled after all."""
 
 
+def decoder_for(kinds: Iterable[type[Message]]) -> msgspec.msgpack.Decoder[Message] | None:
+    """What reads the messages of these types off the wire; None when none of them comes that way.
+    The first one made for a type reads its annotations, which takes milliseconds."""
+    remote = tuple(kind for kind in kinds if kind not in LOCAL_ONLY)
+    return msgspec.msgpack.Decoder(reduce(or_, remote)) if remote else None
+
+
 class Cell:
     """Hosts one actor. `failed` is called with the exception that ends it."""
 
@@ -56,8 +63,7 @@ class Cell:
         for item in handlers_of(type(actor)):
             for message_type in item.types:
                 self._methods[message_type] = (getattr(actor, item.name), item.concurrent)
-        remote = tuple(kind for kind in self._methods if kind not in LOCAL_ONLY)
-        self._decoder = msgspec.msgpack.Decoder(reduce(or_, remote)) if remote else None
+        self._decoder = decoder_for(self._methods)
         self._loop_task: asyncio.Task[None] | None = None
         self._concurrent: set[asyncio.Task[None]] = set()
         self._open = True

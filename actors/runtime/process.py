@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,8 +23,8 @@ import msgspec
 import structlog
 
 from actors.runtime import logs, tasks
-from actors.runtime.actor import Actor
-from actors.runtime.cell import Cell
+from actors.runtime.actor import Actor, handlers_of
+from actors.runtime.cell import Cell, decoder_for
 from actors.runtime.errors import (
     UNREADABLE,
     ActorError,
@@ -45,8 +46,10 @@ from actors.runtime.link import (
     Rehearsed,
     measured,
 )
+from actors.runtime.metrics.vitals import build_version
 from actors.runtime.node import Hosted, Node
 from actors.runtime.pids import name_this_process, process_started
+from actors.runtime.registry.base import Entry
 from actors.runtime.registry.etcd import EtcdRegistry, EtcdSettings
 from actors.runtime.transport.nats import NatsSettings, NatsTransport
 
@@ -121,6 +124,18 @@ def load(spec: ActorSpec) -> Hosted:
     return Hosted(
         actor=cls, role=spec.role, instance=spec.instance, options=options, above=spec.above
     )
+
+
+def prepare(actor: type[Actor]) -> None:
+    """Do beforehand what every node with this actor does once on its way up, as far as nobody can
+    see it: a zygote does so for all that it forks. What is found out is kept by those who do it."""
+    import uvloop  # noqa: F401, PLC0415 - as in `run`
+
+    decoder_for(kind for item in handlers_of(actor) for kind in item.types)
+    for kind in (NodeSpec, Entry, actor.Options):
+        msgspec.json.Decoder(kind)
+    build_version()
+    platform.python_version()
 
 
 class Process:

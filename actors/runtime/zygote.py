@@ -28,7 +28,7 @@ from typing import NoReturn
 import msgspec
 
 from actors.runtime.pids import name_this_process
-from actors.runtime.process import ActorSpec, SpecError, load, main
+from actors.runtime.process import ActorSpec, SpecError, load, main, prepare
 
 
 class Order(msgspec.Struct, frozen=True, tag=True, tag_field="order"):
@@ -102,6 +102,7 @@ class Zygote:
         for spec in actors:
             try:
                 hosted = load(spec)
+                prepare(hosted.actor)
                 hosted.actor.preload(hosted.options, Path(base_dir))
             except SpecError as error:
                 problems.append(str(error))

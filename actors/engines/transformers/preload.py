@@ -4,10 +4,13 @@ does most of it: torch, Transformers and the engine.
 
 from __future__ import annotations
 
+import contextlib
+
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import actors.engines.transformers.engine
-import actors.engines.transformers.model  # noqa: F401
+import actors.engines.transformers.model
+import actors.engines.transformers.steps  # noqa: F401
 
 
 def preload(model: str) -> None:
@@ -19,5 +22,17 @@ def preload(model: str) -> None:
         config = AutoConfig.from_pretrained(model, local_files_only=True)
         # Looking the class up imports its module, which is a second by itself.
         AutoModelForCausalLM._model_mapping[type(config)]  # noqa: SLF001 - no public look-up
+        _compile_renamings(config.model_type)
     except (OSError, ValueError, KeyError):
         return
+
+
+def _compile_renamings(model_type: str) -> None:
+    """Transformers compiles a thousand patterns as it loads its first model, which is half of what
+    loading a small one takes, and keeps them. It has had them since 5.0."""
+    with contextlib.suppress(ImportError):
+        from transformers.conversion_mapping import (  # noqa: PLC0415 - not in every version
+            get_checkpoint_conversion_mapping,
+        )
+
+        get_checkpoint_conversion_mapping(model_type)

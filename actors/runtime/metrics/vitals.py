@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,14 +146,19 @@ class ProcessVitals:
         self._began.set(boot + int(stat[19]) / os.sysconf("SC_CLK_TCK"))
 
 
+@cache
+def build_version() -> str:
+    """The release that runs here. Looked up once, as that reads the files of an installation."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
 def tell_build(metrics: Metrics) -> None:
     """`understudy_build_info`."""
-    try:
-        version = metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        version = "unknown"
     metrics.gauge(
         "understudy_build_info",
         "1, with the release and the Python it runs on.",
         ("version", "python"),
-    ).labels(version, platform.python_version()).set(1)
+    ).labels(build_version(), platform.python_version()).set(1)
