@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -41,6 +42,21 @@ class Threshold:
         return event
 
 
+class Lines:
+    """A structlog logger that writes lines to a stream. One that cannot be written, as no space is
+    left or nobody reads, is lost: whoever had something to say goes on with what it was doing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    log = debug = info = warning = error = critical = exception = msg
+
+
 def configure(*, level: str = "info", stream: TextIO | None = None, **fields: str) -> None:
     """Set up structlog for this process, perhaps anew. `fields` are in every line."""
     out = stream or sys.stderr
@@ -55,7 +71,7 @@ def configure(*, level: str = "info", stream: TextIO | None = None, **fields: st
             structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda *_: Lines(out),
         cache_logger_on_first_use=False,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Iterator
@@ -50,6 +51,20 @@ def test_an_actor_may_have_a_level_of_its_own_until_all_get_one(written: io.Stri
     first.info("three")
 
     assert events(written) == ["one"]
+
+
+class Full(io.StringIO):
+    """What a file is like on a device without space."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+
+def test_whoever_has_a_line_that_cannot_be_written_goes_on(written: io.StringIO) -> None:
+    logs.configure(level="info", stream=Full())
+
+    structlog.get_logger("x").warning("one")
+    structlog.get_logger("x").exception("two", exc_info=ValueError("three"))
 
 
 class Terminal(io.StringIO):
