@@ -14,6 +14,7 @@ from collections import Counter
 
 from tests.simulation.report import explain, shrink
 from tests.simulation.run import run
+from tests.simulation.seeds import ENOUGH, SOMETIMES
 
 
 def main() -> int:
@@ -59,10 +60,13 @@ def _many(first: int, count: int, *, go_on: bool) -> int:
             if not go_on:
                 return 1
     took = time.monotonic() - begun
+    never = [what for what in SOMETIMES if not sometimes[what]] if count >= ENOUGH else []
     for what, number in sorted(sometimes.items()):
         print(f"{number:9d}  {what}")
+    for what in never:
+        print(f"seed none: it never happened: {what}")
     print(f"{count} seeds, {virtual_s / 3600:.1f} simulated hours in {took:.1f} s; {failed} failed")
-    return 1 if failed else 0
+    return 1 if failed or never else 0
 
 
 if __name__ == "__main__":

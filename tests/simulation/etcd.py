@@ -74,6 +74,14 @@ class Op(NamedTuple):
     lease: int
 
 
+class Backup(NamedTuple):
+    """What `etcdctl snapshot` saves."""
+
+    keys: dict[bytes, Key]
+    leases: dict[int, float]
+    revision: int
+
+
 class _Mod:
     """`transactions.mod(key) == revision`."""
 
@@ -208,6 +216,19 @@ class SimEtcd:
             self.compacted = 0
         for lease in list(self._leases):
             self.renew(lease)
+
+    def backup(self) -> Backup:
+        """All there is now, for `restore`."""
+        return Backup(dict(self.keys), dict(self._leases), self.revision)
+
+    def restore(self, backup: Backup) -> None:
+        """Come back, after `stop`, as it was then; nothing since has ever been."""
+        self.keys = dict(backup.keys)
+        self._leases = dict(backup.leases)
+        self.revision = backup.revision
+        self.events.clear()
+        self.compacted = backup.revision
+        self.start()
 
     def pause(self) -> None:
         self.paused = True

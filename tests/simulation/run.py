@@ -282,7 +282,8 @@ def _inside(world: World) -> Iterator[None]:
     """Everything that would reach outside leads into the world."""
     numbers = iter(range(1, 1 << 30))
     clock = SimpleNamespace(
-        time=lambda: EPOCH_1970_S + world.loop.now, perf_counter=world.loop.time
+        time=lambda: EPOCH_1970_S + world.loop.now + world.wall_ahead_s,
+        perf_counter=world.loop.time,
     )
     replaced: list[tuple[str, Any]] = [
         ("actors.runtime.process.NatsTransport", lambda *_: SimTransport(world.nats)),

@@ -16,6 +16,7 @@ SOMETIMES = (
     "a replay in the middle",
     "a second replay",
     "a replay after Fell",
+    "a replay after the fall of its worker",
     "a replay after Rejected",
     "a replay after Tick",
     "a request ended: ok",
@@ -29,7 +30,9 @@ SOMETIMES = (
     "kill while decoding",
     "freeze while decoding",
 )
-"""Within 250 seeds each of these must have occurred, or they have tested less than they seem to."""
+"""Within this many seeds each of these must have occurred, or they have tested less than they seem
+to."""
+ENOUGH = 250
 
 
 def check(first: int, count: int) -> Counter[str]:

@@ -3,22 +3,43 @@ sometimes happens, and has a run fail at once where a life is taken for another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
+from actors.engines.base import Finish, Output
+from actors.engines.simulated import SimulatedEngine
 from actors.ingress import session as life
 from actors.ingress.session import Session
+from actors.runtime.address import Address
 from actors.runtime.cell import Answer, Cell
 from actors.runtime.directory import Change, Directory
 from actors.runtime.message import split
 from actors.runtime.registry.base import Entry, Observation
 from actors.runtime.registry.etcd import EtcdRegistry
+from actors.worker.jobs import Jobs, Step
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+PATIENT_S = 30.0
+"""A handoff is not fetched later than this for want of room, in as little work as a run has."""
+LOSING_NO_MESSAGE = {
+    "etcd-stop",
+    "etcd-pause",
+    "etcd-loss",
+    "etcd-away",
+    "etcd-lag",
+    "etcd-compact",
+    "lease-revoked",
+    "key-deleted",
+    "supervisor-kill",
+    "restart",
+    "fetch-fails",
+}
+"""Faults under which whoever has to say that blocks are not needed any more can say so."""
 
 
 @contextmanager
@@ -29,6 +50,7 @@ def watched(world: World) -> Iterator[None]:
     def stepping(self: Session, event: life.Event, now: float) -> list[life.Action]:
         delivered = len(self.delivered)
         before = (self.epoch, len(self.delivered) - self._epoch_start, self.stale_chunks)
+        workers = {self.context, self.generation} if self.phase is life.Phase.ASSIGNED else set()
         actions = step(self, event, now)
         if isinstance(event, life.Arrived):
             _count_arrival(world, event, before, self)
@@ -36,6 +58,8 @@ def watched(world: World) -> Iterator[None]:
                 world.wrong(f"attempt {before[0]} took tokens of attempt {event.chunk.epoch}")
         if any(isinstance(action, life.Submit) for action in actions):
             _count_replay(world, event, self)
+            if isinstance(event, life.Fell) and event.address in workers:
+                world.count("a replay after the fall of its worker")
         return actions
 
     take_next = Session.take_next
@@ -52,6 +76,8 @@ def watched(world: World) -> Iterator[None]:
         stack.enter_context(_lives_only_grow(world))
         stack.enter_context(_views_only_grow(world))
         stack.enter_context(_nobody_takes_what_another_was_sent(world))
+        stack.enter_context(_the_cancelled_are_not_spoken_of(world))
+        stack.enter_context(_blocks_are_let_go(world))
         yield
 
 
@@ -110,6 +136,42 @@ def _nobody_takes_what_another_was_sent(world: World) -> Iterator[None]:
             world.wrong(f"{name} took what was sent to #{meant}")
 
     with patch.object(Cell, "offer_frame", offering):
+        yield
+
+
+@contextmanager
+def _the_cancelled_are_not_spoken_of(world: World) -> Iterator[None]:
+    """A request that is cancelled has no end: whoever cancelled it has forgotten it."""
+    step = Jobs.step
+
+    def stepping(self: Jobs, outputs: Iterable[Output], me: Address, now: float = 0.0) -> Step:
+        done = step(self, outputs, me, now)
+        for chunks in done.frames.values():
+            for chunk in chunks:
+                if chunk.finish == Finish.CANCELLED.value:
+                    world.wrong(f"{me} tells of a cancelled request: {chunk}")
+        return done
+
+    with patch.object(Jobs, "step", stepping):
+        yield
+
+
+@contextmanager
+def _blocks_are_let_go(world: World) -> Iterator[None]:
+    """Blocks of a handoff are freed by what somebody says, not by their time running out, where
+    nobody who could say it is lost and no message either."""
+    expire = SimulatedEngine._expire
+    scenario = world.scenario
+    patient = scenario.engine["handoff_ttl_s"] >= PATIENT_S
+    spoken = scenario.calm and patient and {f.what for f in scenario.faults} <= LOSING_NO_MESSAGE
+
+    def expiring(self: SimulatedEngine, request_id: int) -> None:
+        world.count("the blocks of a handoff ran out of time")
+        if spoken:
+            world.wrong(f"nobody let the blocks of request {request_id} go")
+        expire(self, request_id)
+
+    with patch.object(SimulatedEngine, "_expire", expiring):
         yield
 
 

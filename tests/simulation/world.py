@@ -47,6 +47,8 @@ class World:
         self.orphans: dict[str, SimChild] = {}
         """Nodes whose supervisor died, until the next one adopts them."""
         self.nodes: dict[Proc, Node] = {}
+        self.wall_ahead_s = 0.0
+        """By how much every process's wall clock has been moved."""
         self.sometimes: Counter[str] = Counter()
         self.calls: list[Call] = []
         self.ingresses = sorted(
