@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,7 +36,15 @@ class Stage:
     """One running topology. Everything is asked of the run state and the control socket, so it
     works on with whatever supervisor is there, and without one."""
 
-    def __init__(self, base: Path, topology: Path, namespace: str, *arguments: str) -> None:
+    def __init__(
+        self,
+        base: Path,
+        topology: Path,
+        namespace: str,
+        *arguments: str,
+        inside: Sequence[str] = (),
+    ) -> None:
+        """`inside`: a command that runs the supervisor's, elsewhere than here."""
         self.base = base
         self.topology = topology
         self.namespace = namespace
@@ -46,6 +54,7 @@ class Stage:
         self.environ = {**kept, "UNDERSTUDY_STATE_DIR": str(base)}
         self.layout = Layout(base / namespace, self.environ)
         self._arguments = arguments
+        self._inside = inside
         self._process: asyncio.subprocess.Process | None = None
         self._ended: list[asyncio.subprocess.Process] = []
         self._log = base / "supervisor.log"
@@ -62,7 +71,7 @@ class Stage:
             self._ended.append(self._process)
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "supervisor", "up", str(self.topology)),
+                *(*self._inside, sys.executable, "-m", "supervisor", "up", str(self.topology)),
                 *("--namespace", self.namespace, "--port", str(self.port), *self._arguments),
                 env=self.environ,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -192,8 +201,16 @@ class Stage:
             why = "nobody answers" if status is None else good(status)
             if not why:
                 return
+            gave_up = self._process is not None and (self._process.returncode or 0) > 0
+            if status is None and gave_up:
+                raise Unsettled(f"not {what}: the supervisor has given up; {self._last_words()}")
             await asyncio.sleep(POLL_S)
         raise Unsettled(f"not {what} after {deadline_s:.0f} s: {why}")
+
+    def _last_words(self) -> str:
+        """The last line of the supervisors' log."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return lines[-1] if lines else "it has said nothing"
 
     @staticmethod
     def _all_running(status: Status) -> str:
@@ -229,10 +246,14 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    base: Path, *arguments: str, topology: Path = CHAOS, namespace: str = "chaos"
+    base: Path,
+    *arguments: str,
+    topology: Path = CHAOS,
+    namespace: str = "chaos",
+    inside: Sequence[str] = (),
 ) -> AsyncIterator[Stage]:
     """A running service; at the end nothing of it is left, whatever state it was in."""
-    running = Stage(base, topology, namespace, *arguments)
+    running = Stage(base, topology, namespace, *arguments, inside=inside)
     try:
         await running.start_supervisor()
         yield running

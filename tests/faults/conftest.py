@@ -17,6 +17,9 @@ from bench.disturb.stream import Asked, Stream, run
 
 T = TypeVar("T")
 TOKENS = 96
+ROLES = ("context", "generation", "router", "preprocessor", "ingress")
+PATIENT = tuple(word for role in ROLES for word in ("--set", f"children.{role}.start_deadline=60s"))
+"""For a machine on which the imports alone may take longer than the 5 s of chaos.yaml."""
 
 
 class Hurt:
@@ -78,7 +81,7 @@ async def answered(service: Stage) -> str:
 def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hurt]:
     base = tmp_path_factory.mktemp("faults")
     with asyncio.Runner() as runner:
-        manager = stage(base)
+        manager = stage(base, *PATIENT)
         service = runner.run(manager.__aenter__())
         try:
             yield Hurt(runner, service)
