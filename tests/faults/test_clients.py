@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from bench.disturb.leaks import look
 from bench.disturb.stage import Stage
 from bench.disturb.stream import Asked, Stream
 from bench.loadgen.http import render_request
@@ -17,6 +18,9 @@ pytestmark = pytest.mark.process
 
 STORM = 300
 ROUNDS = 4
+SLOW = 16
+UNSENT_BYTES = 1024 * 1024
+SLACK_BYTES = 16 * 1024 * 1024
 
 
 def test_nothing_is_left_of_a_storm_of_cancelled_requests(hurt: Hurt) -> None:
@@ -38,8 +42,12 @@ def test_nothing_is_left_of_a_storm_of_cancelled_requests(hurt: Hurt) -> None:
     assert hurt.do(storm(hurt.service)) == ""
 
 
-def test_a_client_that_reads_a_byte_a_second_does_not_slow_the_others(hurt: Hurt) -> None:
-    async def compare(service: Stage) -> tuple[float, float, list[str]]:
+def test_clients_that_read_a_byte_a_second_cost_little_memory_and_do_not_slow_the_others(
+    hurt: Hurt,
+) -> None:
+    async def compare(service: Stage) -> tuple[float, float, int, list[str]]:
+        loop = asyncio.get_running_loop()
+
         def median(made: list[Stream]) -> float:
             gaps = sorted(
                 later - earlier
@@ -48,29 +56,43 @@ def test_a_client_that_reads_a_byte_a_second_does_not_slow_the_others(hurt: Hurt
             )
             return gaps[len(gaps) // 2]
 
+        async def read_slowly(sock: socket.socket) -> None:
+            while True:
+                await loop.sock_recv(sock, 1)
+                await asyncio.sleep(1.0)
+
+        def memory() -> int:
+            held = look(service).by_name
+            return sum(held[name].memory_bytes for name in service.names("ingress"))
+
         alone = await streams(service, 8)
         wrong = await judged(alone)
-        slow = []
-        for number in range(16):
+        before = memory()
+        slow, reading = [], []
+        for number in range(SLOW):
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             sock.connect(service.address)
             asked = Asked.random(random.Random(number), 512)
             sock.sendall(render_request("test", "/v1/completions", asked.body))
+            sock.setblocking(False)
             slow.append(sock)
+            reading.append(loop.create_task(read_slowly(sock)))
         beside = await streams(service, 8)
-        for _ in range(2):
-            for sock in slow:
-                sock.recv(1)
-            await asyncio.sleep(0.5)
         wrong += await judged(beside)
+        grown = memory() - before
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
         for sock in slow:
             sock.close()
         await service.at_rest()
-        return median(alone), median(beside), wrong
+        return median(alone), median(beside), grown, wrong
 
-    alone_s, beside_s, wrong = hurt.do(compare(hurt.service))
+    alone_s, beside_s, grown, wrong = hurt.do(compare(hurt.service))
 
     assert wrong == []
     # A step of the engine takes 15 ms; a wait for a slow client would be seconds.
     assert beside_s < alone_s + 0.05
+    # No more than `max_unsent_bytes` each, and what serving anybody costs for the first time.
+    assert grown < SLOW * UNSENT_BYTES + SLACK_BYTES
