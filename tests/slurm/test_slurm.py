@@ -34,7 +34,6 @@ MULTI_NODE = {
     "generation/0": "decode", "generation/1": "prefill",
     "router/0": "main", "preprocessor/0": "main", "ingress/0": "main",
 }  # fmt: skip
-RANKS = ("context/0", "generation/0", "generation/1", "router/0", "preprocessor/0", "ingress/0")
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +42,16 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield running
 
 
-def ask(slurm: Cluster, question: str, node: int = 1) -> str:
-    """One greedy answer, asked on a node of the ingress on the first."""
+def answer(slurm: Cluster, question: str) -> str | None:
+    """A greedy one, asked on the first node; None while nobody answers."""
     body = {
         "model": "understudy/capitals",
         "messages": [{"role": "user", "content": question}],
         "temperature": 0,
     }
-    url = f"http://{slurm.net.address(1) if node != 1 else '127.0.0.1'}:8080/v1/chat/completions"
-    done = slurm.run(sys.executable, "-c", ASK, url, msgspec.json.encode(body).decode(), node=node)
-    assert done.returncode == 0, f"{done.stderr}\n{slurm.logs()}"
-    return done.stdout
+    url = "http://127.0.0.1:8080/v1/chat/completions"
+    done = slurm.run(sys.executable, "-c", ASK, url, msgspec.json.encode(body).decode())
+    return done.stdout if done.returncode == 0 else None
 
 
 def status(slurm: Cluster, node: int, *where: str) -> Status | None:
@@ -94,15 +92,15 @@ def test_the_batch_script_serves_over_the_nodes_of_its_job(slurm: Cluster, tmp_p
         return registered(asked(3)) == MULTI_NODE
 
     slurm.until(whole, "the third node knows all actors")
-    assert ask(slurm, FRANCE) == PARIS
-    expected = ask(slurm, LIST)
+    assert answer(slurm, FRANCE) == PARIS
+    expected = answer(slurm, LIST)
 
     # Both generation workers are killed under load, each on its own node.
     with ThreadPoolExecutor(6) as pool:
-        answers = [pool.submit(ask, slurm, LIST) for _ in range(6)]
+        answers = [pool.submit(answer, slurm, LIST) for _ in range(6)]
         for node, name in ((3, "generation/0"), (2, "generation/1")):
             os.kill(pid_of(asked(node), name), signal.SIGKILL)
-        assert [answer.result() for answer in answers] == [expected] * 6
+        assert [one.result() for one in answers] == [expected] * 6
     slurm.until(whole, "both have come back")
 
     # The end of the job is a stop in good order on each node, and leaves nothing.
@@ -154,17 +152,11 @@ def test_srun_starts_all_servers_as_ranks_of_one_program(slurm: Cluster, tmp_pat
         started(slurm, 1, *rest, **urls),
         started(slurm, 1, *ranks, topology, **urls) as srun,
     ):
-
-        def hosts_of() -> dict[str, str]:
-            return registered(status(slurm, 1, f"--state-dir={state}"))
-
-        slurm.until(lambda: hosts_of().keys() == set(RANKS), "all actors are ready")
-        hosts = hosts_of()
-        assert [hosts[name] for name in RANKS[:3]] == ["n1", "n1", "n2"]
+        slurm.until(lambda: answer(slurm, FRANCE) == PARIS, "there is an answer")
         # Ranks 0 to 4: 1 and 2 are a worker on n1 and n2, 3 and 4 one on n2 and n3.
         found = [len(slurm.processes(node, "actors.worker")) for node in (1, 2, 3)]
         assert sorted(found) == [1, 2, 2]
-        assert [ask(slurm, FRANCE) for _ in range(4)] == [PARIS] * 4
+        assert [answer(slurm, FRANCE) for _ in range(4)] == [PARIS] * 4
 
         os.kill(slurm.processes(3, "actors.worker")[0], signal.SIGKILL)
         # Nobody restarts what srun has started; all of it ends, and soon.
