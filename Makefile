@@ -65,8 +65,8 @@ router-speed: setup ## What a routing decision costs, up to 10 million blocks (3
 restart: setup ## How long a killed actor is away (7 minutes)
 	$(BIN)/python -m bench.restart
 
-versus: setup ## This project and NVIDIA Dynamo side by side (15 minutes; installs the peer)
-	$(BIN)/python -m bench.versus_dynamo
+versus: setup ## This project, NVIDIA Dynamo and sglang-router side by side (15 minutes; installs the peers)
+	$(BIN)/python -m bench.versus_dynamo --json bench/results/versus_dynamo.json --plot bench/results/versus_dynamo.svg
 
 guard: setup ## Counts of what a token and a request cost, held to the stored ones (1 minute)
 	$(BIN)/python -m bench.guard
