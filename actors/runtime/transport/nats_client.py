@@ -153,15 +153,15 @@ class Client:
         return len(self._waiting)
 
     async def start(self, timeout_s: float) -> None:
-        """Connect to one of the servers. Raises NatsRefused, OSError or TimeoutError, for the last
-        reason why not."""
+        """Connect to one of the servers. Raises NatsRefused, OSError (TimeoutError is one) or
+        ValueError, for the last reason why not."""
         trouble: Exception = TimeoutError(f"no answer within {timeout_s:g} s")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._link is None:
                     try:
                         await self._connect_once()
-                    except (OSError, NatsRefused) as error:
+                    except (OSError, ValueError, NatsRefused) as error:
                         trouble = error
                         await asyncio.sleep(RETRY_S)
         if self._link is None:
@@ -190,7 +190,7 @@ class Client:
         number = self._next
         self._subscriptions[number] = (subject, receive)
         if self._link is not None:
-            self._link.write(b"SUB %b %d\r\n" % (subject.encode(), number))
+            self._tell_of(number, self._link)
         await self.round_trip()
         return number
 
@@ -226,8 +226,10 @@ class Client:
             self._writing.cancel()
             self._writing = None
         link = self._link
-        if link is None or not self._waiting or (link.is_full and not also_when_full):
-            return  # called again when there is a connection, or room
+        if link is None or link.is_over or not self._waiting:
+            return  # called again when there is a connection
+        if link.is_full and not also_when_full:
+            return  # and when there is room
         waiting, self._waiting, self.waiting_bytes = self._waiting, [], 0
         link.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
@@ -259,7 +261,7 @@ class Client:
             while not self.is_connected:
                 try:
                     await self._connect_once()
-                except (OSError, NatsRefused) as error:
+                except (OSError, ValueError, NatsRefused) as error:
                     log.debug("nats_not_back", error=f"{type(error).__name__}: {error}")
                     await asyncio.sleep(RETRY_S)
             self.on_back()
@@ -271,8 +273,8 @@ class Client:
             try:
                 async with asyncio.timeout(HANDSHAKE_S):
                     await self._greet(server)
-            except (OSError, TimeoutError, NatsRefused) as error:
-                trouble = error
+            except (OSError, ValueError, NatsRefused) as error:
+                trouble = error  # ValueError: of a host's name that cannot be one
             else:
                 return
         raise trouble
@@ -292,15 +294,24 @@ class Client:
                 link.transport = cast("asyncio.Transport", upgraded)
             connect = self._identity.connect(server, info, tls=tls)
             link.write(b"CONNECT %b\r\n" % msgspec.json.encode(connect))
-            for number, (subject, _) in self._subscriptions.items():
-                link.write(b"SUB %b %d\r\n" % (subject.encode(), number))
+            told = set(self._subscriptions)
+            for number in told:
+                self._tell_of(number, link)
             await link.greeted()
         except BaseException:
             link.transport.abort()
             raise
+        for number in self._subscriptions.keys() - told:
+            self._tell_of(number, link)
+        for number in told - self._subscriptions.keys():
+            link.write(b"UNSUB %d\r\n" % number)
         self._link = link
         self._up.set()
         self._write()
+
+    def _tell_of(self, number: int, link: _Link) -> None:
+        subject, _ = self._subscriptions[number]
+        link.write(b"SUB %b %d\r\n" % (subject.encode(), number))
 
     def _informed(self, info: ServerInfo) -> None:
         self.max_payload = info.max_payload or self.max_payload
@@ -335,8 +346,13 @@ class _Link(asyncio.Protocol):
         self.complaint = ""
         """What the server said last before it closed the connection."""
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing that is written now can arrive."""
+        return self.transport.is_closing()
+
     def write(self, data: bytes) -> None:
-        if not self.transport.is_closing():
+        if not self.is_over:
             self.transport.write(data)
 
     async def ping(self) -> bool:

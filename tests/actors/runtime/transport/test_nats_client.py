@@ -115,3 +115,37 @@ async def test_what_many_publish_at_once_is_in_force_after_an_outage(plane: Plan
 
         assert heard == [b"%d" % number for number in range(1000)]
         assert (client.waiting, client.waiting_bytes) == (0, 0)
+
+
+async def test_who_subscribes_while_the_server_greets_us_is_subscribed_too() -> None:
+    """A server that takes its time: the real one is too quick to be met in the middle of it."""
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+    welcome = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload":1000}\r\n')
+        while line := await reader.readline():
+            said.put_nowait(line)
+            if line == b"PING\r\n":
+                await welcome.wait()
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = Client([Server("127.0.0.1", port)], Identity("n"))
+    starting = asyncio.create_task(client.start(20.0))
+    try:
+        async with asyncio.timeout(20):
+            while await said.get() != b"PING\r\n":
+                pass
+            subscribing = asyncio.create_task(client.subscribe("late", lambda *_: None))
+            await asyncio.sleep(0)
+            welcome.set()
+            await starting
+            assert await subscribing == 1
+            assert await said.get() == b"SUB late 1\r\n"
+    finally:
+        await client.close()
+        server.close()
+        await server.wait_closed()
