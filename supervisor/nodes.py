@@ -11,6 +11,7 @@ import msgspec
 
 from actors.runtime.process import ActorSpec, NodeSpec
 from actors.runtime.registry.etcd import EtcdSettings
+from actors.runtime.tracing import is_wanted
 from actors.runtime.transport.nats import NatsSettings
 from supervisor import tree
 from supervisor.launchers.mpirun import ENVIRONMENT, command, find_mpirun
@@ -67,7 +68,8 @@ class Nodes:
 
     def images(self) -> list[Image]:
         """What zygotes have to preload for the nodes made so far, one image each."""
-        return images_of(self._images, self._topology.base_dir)
+        tracing = is_wanted(self._topology.tracing, self._environ)
+        return images_of(self._images, self._topology.base_dir, tracing=tracing)
 
     def worlds(self) -> list[WorldImage]:
         """What nodes made so far share an mpirun; contexts come first, as on TensorRT-LLM's
@@ -155,6 +157,7 @@ class Nodes:
             orphan_timeout_s=self._topology.orphan_timeout_s,
             heartbeat_s=HEARTBEAT_EVERY_S,
             log_level=self._log_level,
+            tracing=self._topology.tracing,
         )
         # -P: the process puts the topology's directory on the path itself; its working directory
         # is for data, and a file there must not hide a module.

@@ -19,6 +19,7 @@ from actors.ingress.measures import Measures, Stopwatch
 from actors.ingress.openai import errors
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.options import IngressOptions
+from actors.ingress.prompt_log import readable
 from actors.ingress.readiness import Readiness
 from actors.ingress.reading import Reading
 from actors.ingress.server.direct import Writes
@@ -218,6 +219,12 @@ class Ingress(Actor):
             )
             exchange.add(choice)
             self._choices[choice.number] = choice
+        if exchange.trace is not None:
+            exchange.trace.begun(exchange, prompts)
+        if self.options.log_prompts and not exchange.is_probe:
+            for prompt, _ in prompts:
+                text = readable(prompt, tokenizer)
+                self.log.info("prompt", request=exchange.request_id, prompt=text)
         for choice in exchange.choices:
             self._apply(choice, choice.session.begin(now), now)
 
@@ -227,12 +234,31 @@ class Ingress(Actor):
         for choice in exchange.choices:
             self._apply(choice, choice.session.step(life.Abandon(), now), now)
             self._forget(choice)
-        if exchange in self._exchanges and not exchange.is_probe:
-            self.measures.count(exchange, self.clock.precise())
+        if exchange in self._exchanges:
+            if not exchange.is_probe:
+                self.measures.count(exchange, self.clock.precise())
+            if exchange.trace is not None:
+                exchange.trace.closed(self.clock.precise())
+            if self.node.verbose:
+                self._say_over(exchange)
         self._exchanges.discard(exchange)
         self._finished += 1
         if not self._exchanges:
             self._idle.set()
+
+    def _say_over(self, exchange: Exchange) -> None:
+        sessions = [choice.session for choice in exchange.choices]
+        took_s = self.clock.precise() - exchange.began_at
+        self.log.debug(
+            "request_over",
+            request=exchange.request_id,
+            epoch=max(session.epoch for session in sessions),
+            model=exchange.model,
+            outcome=exchange.outcome,
+            prompt_tokens=sum(session.prompt_tokens for session in sessions),
+            tokens=sum(len(session.delivered) for session in sessions),
+            took_ms=round(took_s * 1000, 1),
+        )
 
     async def explain(
         self, head: Head, model: str, work: tuple[Prompt, Sampling], hints: Hints
@@ -319,6 +345,8 @@ class Ingress(Actor):
             return
         if choice.index == 0:
             choice.exchange.assigned = message
+        if choice.exchange.trace is not None and message.key.epoch == choice.session.epoch:
+            choice.exchange.trace.assigned(choice.index, message)
         event = life.Assigned(
             message.key.epoch, message.context, message.generation, message.prompt_tokens
         )
@@ -435,7 +463,8 @@ class Ingress(Actor):
             "request_failed",
             request=choice.exchange.request_id,
             why=failure.why,
-            text=failure.text,
+            # What is wrong with a prompt may quote it; its client has been told.
+            text="" if failure.why in {"invalid", "too_long"} else failure.text,
             epoch=session.epoch,
         )
         choice.exchange.fail(error)
@@ -455,7 +484,9 @@ class Ingress(Actor):
                 request=exchange.request_id,
                 epoch=action.epoch,
                 tokens=len(delivered) // 4,
+                why=choice.session.setback,
             )
+        trace = exchange.trace
         left_s = max(MIN_BUDGET_S, choice.session.deadline - self.clock.now())
         submit = Submit(
             key,
@@ -468,6 +499,7 @@ class Ingress(Actor):
                 exchange.wishes.hints, wait_s=min(left_s, self.options.replay.assign_timeout_s)
             ),
             left_s,
+            None if trace is None else trace.attempt(choice, action.epoch, len(action.delivered)),
         )
         try:
             self.tell(self.options.preprocessor, submit)

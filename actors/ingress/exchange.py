@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from actors.ingress.measures import Stopwatch
 from actors.ingress.openai.errors import ApiError
@@ -16,6 +17,9 @@ from actors.messages.submit import Prompt
 from actors.text.answers.parser import AnswerParser
 from actors.text.detokenizer import Detokenizer
 from actors.text.stop_strings import StopMatcher
+
+if TYPE_CHECKING:
+    from actors.ingress.tracing import RequestTrace
 
 NO_WISHES = Wishes()
 
@@ -127,6 +131,8 @@ class Exchange:
         self.error: ApiError | None = None
         self.began_at = 0.0
         """On the precise clock."""
+        self.trace: RequestTrace | None = None
+        """Where it is traced."""
         self.is_probe = False
         """Whether no client waits for it: see `readiness`."""
         self._open = 0
@@ -137,6 +143,8 @@ class Exchange:
 
     def choice_finished(self, choice: Choice, reason: FinishReason) -> None:
         self.sink.finish(choice.index, reason)
+        if self.trace is not None:
+            self.trace.finished(choice.index, reason)
         self._open -= 1
         if self._open == 0:
             self.ended.set()
@@ -148,6 +156,13 @@ class Exchange:
             self.error = error
         self.ended.set()
         self.begun.set()
+
+    @property
+    def outcome(self) -> str:
+        """`ok`, `cancelled` (the client left), or the status that it ended with, or would have."""
+        if self.error is not None:
+            return str(self.error.status)
+        return "ok" if self.ended.is_set() else "cancelled"
 
     def usage(self, prompts: int) -> Usage:
         """Token counts: each of the `prompts` once, the outputs of all choices."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import structlog
 
+from actors.ingress import tracing
 from actors.ingress.cors import Cors
 from actors.ingress.exchange import Exchange
 from actors.ingress.gate import Gate
@@ -46,6 +47,8 @@ from actors.text.model_files import TokenizerNotFound
 
 if TYPE_CHECKING:
     from actors.ingress.actor import Ingress
+    from actors.ingress.tracing import RequestTrace
+    from actors.runtime.tracing.tracer import Tracer
     from actors.text.tokenizer import Tokenizer
 
 NOT_SERVED = (
@@ -83,6 +86,9 @@ class HttpServer:
         keys = None if options.keys is None else ingress.path(options.keys)
         self._gate = Gate(keys, ingress.clock)
         self._cors = Cors(options.cors_origins)
+        self._tracer = ingress.node.tracer
+        self._traces: dict[Request, RequestTrace] = {}
+        """Of the requests that are being traced."""
         self._routes = Routes()
         for method, path, handler in (
             ("POST", "/v1/chat/completions", self._chat),
@@ -163,7 +169,9 @@ class HttpServer:
     async def _handle(self, request: Request) -> Response | None:
         """Answer a request; every error in OpenAI's form."""
         route = self._routes.find(request.method, request.path)
-        response: Response | None
+        response: Response | None = None
+        if self._tracer is not None:
+            self._trace(self._tracer, request, route)
         try:
             # A browser sends no key when it asks whether it may send one.
             response = self._cors.preflight(request, route)
@@ -179,12 +187,20 @@ class HttpServer:
         finally:
             more = self._headers(request)
             self._gate.leave(request)
+            trace = self._traces.pop(request, None)
+            if trace is not None:
+                trace.end(None if response is None else response.status)
         if response is not None and more:
             response.headers = {**(response.headers or {}), **more}
         # Not what the client wrote as path: that could be anything.
         status = "200" if response is None else str(response.status)
         self._ingress.measures.http.labels(route.pattern or OTHER, status).add()
         return response
+
+    def _trace(self, tracer: Tracer, request: Request, route: Route) -> None:
+        trace = tracing.begin(tracer, request, route.pattern)
+        if trace is not None:
+            self._traces[request] = trace
 
     def _headers(self, request: Request) -> dict[str, str]:
         """Of every answer: what its key may still take, and whose scripts may read it."""
@@ -255,6 +271,7 @@ class HttpServer:
             return None
         sink = BodySink(head, len(work), tokenizer.token_bytes)
         exchange = Exchange(model, head.id, sink, wishes)
+        exchange.trace = self._traces.get(request)
         self._gate.charge(request, exchange)
         _echo(exchange, asked, tokenizer, work)
         self._open(exchange, asked, tokenizer, work)
@@ -287,6 +304,7 @@ class HttpServer:
             self._ingress.writes,
         )
         exchange = Exchange(model, head.id, sink, wishes)
+        exchange.trace = self._traces.get(request)
         self._gate.charge(request, exchange)
         _echo(exchange, asked, tokenizer, work)
         self._open(exchange, asked, tokenizer, work)

@@ -51,12 +51,14 @@ class ModelMeasures:
 class Stopwatch:
     """The times of one sequence, on the precise clock."""
 
-    __slots__ = ("assigned_at", "last_at", "measures", "submitted_at")
+    __slots__ = ("assigned_at", "first_at", "last_at", "measures", "submitted_at")
 
     def __init__(self, measures: ModelMeasures, now: float) -> None:
         self.measures = measures
         self.submitted_at = now
         self.assigned_at = 0.0
+        self.first_at = 0.0
+        """When the first tokens came; 0 before."""
         self.last_at = 0.0
         """When the latest tokens came; 0 before the first."""
 
@@ -72,6 +74,7 @@ class Stopwatch:
         if self.last_at:
             measures.between_s.observe((now - self.last_at) / count, count)
         else:
+            self.first_at = now
             measures.first_s.observe(now - self.submitted_at)
             if self.assigned_at:
                 measures.prefill_s.observe(now - self.assigned_at)
@@ -166,8 +169,4 @@ class Measures:
                 measures.cached.add(session.cached_tokens)
                 measures.prompt_sizes.observe(session.prompt_tokens)
             measures.stale.add(session.stale_chunks)
-        if exchange.error is not None:
-            outcome = str(exchange.error.status)
-        else:
-            outcome = "ok" if exchange.ended.is_set() else "cancelled"
-        self.requests.labels(exchange.model, outcome).add()
+        self.requests.labels(exchange.model, exchange.outcome).add()

@@ -66,6 +66,9 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A file of API keys (`supervise keys create`): only who has one may come in."""
     chat_page: bool = True
     """Serve a page at `/` to talk to the models with."""
+    log_prompts: bool = False
+    """Write what clients ask into the log. Without it no word of a prompt or of an answer gets into
+    logs, metrics or traces."""
     metrics: bool = True
     """Serve `/metrics` of this process for Prometheus."""
     replay: Policy = Policy()

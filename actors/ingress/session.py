@@ -201,6 +201,8 @@ class Session:
         self.stale_chunks = 0
         self.asked = 0
         """How often a worker was asked for what it has sent."""
+        self.setback = ""
+        """Why the last attempt was given up, in a few words."""
         self._losses = 0
         self._unassigned = 0
         """Attempts in a row that nobody took on in time."""
@@ -432,6 +434,7 @@ class Session:
     def _rejected(self, event: Rejected, now: float) -> list[Action]:
         if event.epoch != self.epoch:
             return []
+        self.setback = event.text
         if event.why == "too_long" and self.delivered:
             # Delivered tokens filled the context, and the chunk that said so was lost.
             return self._end(Finish("length"))
@@ -504,6 +507,7 @@ class Session:
         if len(self.delivered) >= self.max_tokens:
             # Only the chunk that would have said so was lost.
             return self._end(Finish("length"))
+        self.setback = reason
         self._losses += 1
         if self._losses > self.policy.attempts:
             text = f"gave up after {self.policy.attempts} replays: {reason}"

@@ -8,6 +8,7 @@ from actors.messages.hints import Hints
 from actors.messages.key import RequestKey
 from actors.messages.sampling import Sampling
 from actors.runtime.message import Message
+from actors.runtime.tracing import TraceContext
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
@@ -54,3 +55,5 @@ class Submit(Message, frozen=True):
     budget_s: float = 0.0
     """Seconds that are left of the request's time as this is sent; 0: no limit. Everyone on the
     way passes on what is left then. A length of time, since clocks of different hosts differ."""
+    trace: TraceContext | None = None
+    """The attempt's span; None when the request is not traced."""

@@ -6,6 +6,7 @@ from actors.messages.key import RequestKey
 from actors.messages.sampling import Sampling
 from actors.runtime.address import Address
 from actors.runtime.message import Message
+from actors.runtime.tracing import TraceContext
 
 
 class Generate(Message, frozen=True):
@@ -17,6 +18,8 @@ class Generate(Message, frozen=True):
     sampling: Sampling
     resumed: int = 0
     budget_s: float = 0.0
+    """As of `Submit`."""
+    trace: TraceContext | None = None
     """As of `Submit`."""
 
 
@@ -31,6 +34,7 @@ class Prefill(Message, frozen=True):
     generation: Address
     resumed: int = 0
     budget_s: float = 0.0
+    trace: TraceContext | None = None
 
 
 class Decode(Message, frozen=True):
@@ -47,6 +51,7 @@ class Decode(Message, frozen=True):
     """Of the engine's handoff."""
     resumed: int = 0
     budget_s: float = 0.0
+    trace: TraceContext | None = None
 
 
 class Fetched(Message, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from actors.messages.assign import Rejected, Why
 from actors.messages.cards import Fleet, WorkerCard
+from actors.messages.key import count_tokens
 from actors.messages.route import Route
 from actors.messages.stages import PREPROCESS, stages
 from actors.messages.submit import Submit
@@ -17,6 +18,7 @@ from actors.preprocessor.prompts import Unacceptable, prepare, prompt_bytes
 from actors.runtime.actor import Actor, Down, Joined, Returned, handler
 from actors.runtime.errors import NoSuchActor
 from actors.runtime.node import EVERY_ROLE
+from actors.runtime.tracing import TraceContext
 from actors.text.model_files import TokenizerNotFound
 from actors.text.prompt_cache import PromptCache
 from actors.text.store import TokenizerStore
@@ -124,7 +126,18 @@ class Preprocessor(Actor):
             self._beside -= 1
 
     def _send(self, message: Submit, route: Route | Unacceptable, began_at: float) -> None:
-        self._seconds.observe(self.clock.precise() - began_at)
+        took_s = self.clock.precise() - began_at
+        self._seconds.observe(took_s)
+        if self.node.verbose:
+            self.log.debug(
+                "prepared",
+                request=message.request_id,
+                epoch=message.key.epoch,
+                refused=route.why if isinstance(route, Unacceptable) else "",
+                took_ms=round(took_s * 1000, 2),
+            )
+        if message.trace is not None:
+            self._trace(message, message.trace, route, took_s)
         if isinstance(route, Unacceptable):
             self._reject(message, route.why, route.text, param=route.param)
             return
@@ -133,6 +146,30 @@ class Preprocessor(Actor):
         except NoSuchActor:
             text = "no router is ready"
             self._reject(message, "unavailable", text, retry_after_s=RETRY_AFTER_S)
+
+    def _trace(
+        self,
+        message: Submit,
+        context: TraceContext,
+        route: Route | Unacceptable,
+        took_s: float,
+    ) -> None:
+        tracer = self.node.tracer
+        if tracer is None:
+            return
+        attributes: dict[str, str | int] = {
+            "understudy.actor": str(self.address),
+            "understudy.request": message.request_id,
+            "understudy.epoch": message.key.epoch,
+            "gen_ai.request.model": message.model,
+        }
+        error = ""
+        if isinstance(route, Unacceptable):
+            # Not its text, which may quote the prompt.
+            error = attributes["error.type"] = route.why
+        else:
+            attributes["understudy.prompt_tokens"] = count_tokens(route.prompt)
+        tracer.record(PREPROCESS, context, took_s, attributes, error=error)
 
     def _reject(
         self,

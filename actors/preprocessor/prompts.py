@@ -65,6 +65,7 @@ def prepare(
         resumed,
         submit.hints,
         submit.budget_s,
+        submit.trace,
     )
 
 

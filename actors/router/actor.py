@@ -151,7 +151,7 @@ class Router(Actor):
         objection = self._objection(message.hints.strategy)
         if objection:
             rejected = Rejected(message.key, "invalid", objection, "x-understudy-strategy")
-            self._tell_ingress(rejected)
+            self._tell_ingress(rejected, message.request_id)
         elif message.hints.explain:
             self._explain(message)
         elif self._may_pass(message.model):
@@ -175,6 +175,7 @@ class Router(Actor):
             ask, decision = self._decide(message, now)
         except NoPlacement as error:
             self.statistics.unplaced += 1
+            self._trace(message, queued_s, error="unavailable")
             self._reject(message, "unavailable", str(error), RETRY_AFTER_S)
             return
         matched = decision.computing.matched * ask.block_tokens
@@ -189,6 +190,18 @@ class Router(Actor):
         took_s = time.perf_counter() - began
         self.statistics.decided(decision, ask, took_s)
         self._seconds.observe(queued_s + took_s)
+        if message.trace is not None:
+            self._trace(message, queued_s + took_s, assigned)
+        if self.node.verbose:
+            self.log.debug(
+                "placed",
+                request=message.request_id,
+                epoch=message.key.epoch,
+                context=str(context),
+                generation=str(generation),
+                matched_tokens=matched,
+                queued_ms=round(queued_s * 1000, 2),
+            )
         try:
             # First, so that the ingress knows whom to watch before tokens can come.
             self.tell(message.key.ingress, assigned)
@@ -232,7 +245,13 @@ class Router(Actor):
         key, request_id, prompt = message.key, message.request_id, message.prompt
         if assigned.context is None:
             work: Generate | Prefill = Generate(
-                key, request_id, prompt, message.sampling, message.resumed, message.budget_s
+                key,
+                request_id,
+                prompt,
+                message.sampling,
+                message.resumed,
+                message.budget_s,
+                message.trace,
             )
         else:
             work = Prefill(
@@ -243,6 +262,7 @@ class Router(Actor):
                 assigned.generation,
                 message.resumed,
                 message.budget_s,
+                message.trace,
             )
         self.tell(worker, work)
 
@@ -257,7 +277,37 @@ class Router(Actor):
             generation = work.generation if isinstance(work, Prefill) else message.target
             self._forget(work.key, message.target, generation)
             rejected = Rejected(work.key, "lost", f"{message.target}: {message.reason}")
-            self._tell_ingress(rejected)
+            self._tell_ingress(rejected, work.request_id)
+
+    def _trace(
+        self,
+        message: Route,
+        seconds: float,
+        assigned: Assigned | None = None,
+        *,
+        error: Why | None = None,
+    ) -> None:
+        """The span of a decision, the wait for it included."""
+        tracer = self.node.tracer
+        if tracer is None or message.trace is None:
+            return
+        attributes: dict[str, str | int | float] = {
+            "understudy.actor": str(self.address),
+            "understudy.request": message.request_id,
+            "understudy.epoch": message.key.epoch,
+            "gen_ai.request.model": message.model,
+            "understudy.strategy": STRATEGIES.get(message.hints.strategy, self.options.strategy),
+        }
+        if error is not None:
+            attributes["error.type"] = error
+        if assigned is not None:
+            attributes |= {
+                "understudy.context": str(assigned.context or assigned.generation),
+                "understudy.generation": str(assigned.generation),
+                "understudy.matched_tokens": assigned.matched_tokens,
+                "understudy.queued_ms": assigned.queued_ms,
+            }
+        tracer.record(ROUTE, message.trace, seconds, attributes, error=error or "")
 
     def _forget(self, key: RequestKey, *workers: Address | None) -> None:
         for worker in workers:
@@ -265,13 +315,14 @@ class Router(Actor):
                 self.roster.unplace(worker, key)
 
     def _reject(self, message: Route, why: Why, text: str, retry_after_s: float = 0.0) -> None:
-        self._tell_ingress(Rejected(message.key, why, text, retry_after_s=retry_after_s))
+        rejected = Rejected(message.key, why, text, retry_after_s=retry_after_s)
+        self._tell_ingress(rejected, message.request_id)
 
-    def _tell_ingress(self, message: Rejected | Explained) -> None:
+    def _tell_ingress(self, message: Rejected | Explained, request_id: str) -> None:
         try:
             self.tell(message.key.ingress, message)
         except NoSuchActor:
-            self.log.debug("ingress_gone", key=str(message.key))
+            self.log.debug("ingress_gone", request=request_id, epoch=message.key.epoch)
 
     def _explain(self, message: Route) -> None:
         site, now = self.roster.site(message.model), self.clock.now()
@@ -304,7 +355,7 @@ class Router(Actor):
             admitted=self._may_pass(message.model),
             decision_us=took_s * 1e6,
         )
-        self._tell_ingress(explained)
+        self._tell_ingress(explained, message.request_id)
 
     # -- the queue -----------------------------------------------------------------------------
 
@@ -349,6 +400,7 @@ class Router(Actor):
 
     def _refuse(self, refused: Refused[Route]) -> None:
         self.statistics.refused += 1
+        self._trace(refused.item, refused.waited_s, error="overloaded")
         self._reject(refused.item, "overloaded", refused.text, refused.retry_after_s)
 
     # -- workers -------------------------------------------------------------------------------

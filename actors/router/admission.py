@@ -52,6 +52,8 @@ class Refused(msgspec.Struct, Generic[T], frozen=True):
     item: T
     text: str
     retry_after_s: float
+    waited_s: float = 0.0
+    """In vain."""
 
 
 class DrainRate:
@@ -112,7 +114,8 @@ class AdmissionQueue(Generic[T]):
             return None
         self._orders.pop()
         text = f"{self._options.queue} requests are waiting already"
-        return Refused(self._line.pop().item, text, self.retry_after_s(now))
+        last = self._line.pop()
+        return Refused(last.item, text, self.retry_after_s(now), now - last.since)
 
     def take(self) -> Waiting[T] | None:
         """The next request; it leaves the queue. Call `placed` when it is."""
@@ -135,8 +138,9 @@ class AdmissionQueue(Generic[T]):
             self._orders = [one.order for one in self._line]
         retry_s = self.retry_after_s(now)
         return [
-            Refused(one.item, f"no worker had room within {now - one.since:.1f} s", retry_s)
+            Refused(one.item, f"no worker had room within {waited_s:.1f} s", retry_s, waited_s)
             for one in late
+            for waited_s in [now - one.since]
         ]
 
     def clear(self) -> list[T]:

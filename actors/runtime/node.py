@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -54,6 +54,9 @@ from actors.runtime.registry.base import (
     State,
 )
 from actors.runtime.transport.base import Bounce, Subscription, Transport
+
+if TYPE_CHECKING:
+    from actors.runtime.tracing.tracer import Tracer
 
 T = TypeVar("T")
 
@@ -114,6 +117,11 @@ class Node:
         """What operators have written down; another mapping after every change."""
         self.metrics = Metrics()
         self.vitals = Vitals(self)
+        self.verbose = False
+        """Whether anybody here is heard at the level `debug`: what becomes of each request is said
+        only then, as saying it to nobody costs several microseconds."""
+        self.tracer: Tracer | None = None
+        """Set before anybody is hosted, where requests are traced."""
         self.log = structlog.get_logger("actor").bind(node=name)
         self._cells: dict[str, Cell] = {}
         self._rehearsed: list[Actor] = []
@@ -171,6 +179,7 @@ class Node:
         await actor.starting()
         cell.start()
         await self._announce(cell, State.READY)
+        self.log.info("actor_ready", actor=str(cell.entry.address))
         return actor
 
     async def rehearse(self, item: Hosted) -> Actor:
@@ -188,6 +197,7 @@ class Node:
         self._rehearsed.remove(actor)
         cell.start()
         await self._announce(cell, State.READY)
+        self.log.info("actor_ready", actor=str(cell.entry.address), stood_by=True)
 
     def _construct(self, item: Hosted) -> Actor:
         options = item.actor.Options() if item.options is None else item.options
@@ -279,6 +289,8 @@ class Node:
         """Go on as another node of the namespace; those it hosts from now on are that one's."""
         self.name = name
         self.log = structlog.get_logger("actor").bind(node=name)
+        if self.tracer is not None:
+            self.tracer.rename(name)
 
     @property
     def cells(self) -> list[Cell]:

@@ -17,7 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -51,7 +51,11 @@ from actors.runtime.node import Hosted, Node
 from actors.runtime.pids import name_this_process, process_started
 from actors.runtime.registry.base import Entry
 from actors.runtime.registry.etcd import EtcdRegistry, EtcdSettings
+from actors.runtime.tracing import TracingSettings, is_wanted
 from actors.runtime.transport.nats import NatsSettings, NatsTransport
+
+if TYPE_CHECKING:
+    from actors.runtime.tracing.tracer import Tracer
 
 EXIT_UNAVAILABLE = 69
 EXIT_FAILED = 70
@@ -102,6 +106,8 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     standby: bool = False
     """Load, then wait for the supervisor's `Promote` before taking the names."""
     log_level: str = "info"
+    tracing: TracingSettings | None = None
+    """None: as the OTEL_* variables say."""
 
 
 class SpecError(ActorError):
@@ -154,6 +160,7 @@ class Process:
             host_silence_s=spec.host_silence_s,
             base_dir=Path(spec.base_dir),
         )
+        self._node.verbose = spec.log_level == "debug"
         self._stop = asyncio.Event()
         self._drain = asyncio.Event()
         self._ready = False
@@ -187,9 +194,12 @@ class Process:
             return self._give_up(EXIT_FAILED, error)
         finally:
             await self._node.stop()
+            if self._node.tracer is not None:
+                await self._node.tracer.close()
             await tasks.end(supervised)
 
     async def _serve(self) -> int:
+        self._node.tracer = self._make_tracer()
         hosted = [load(item) for item in self._spec.actors]
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         bring_up = self._stand_by(hosted) if self._spec.standby else self._node.start(hosted)
@@ -218,6 +228,23 @@ class Process:
             return 0
         finally:
             await tasks.end(*waiting)
+
+    def _make_tracer(self) -> Tracer | None:
+        spec = self._spec
+        if not is_wanted(spec.tracing, os.environ):
+            return None
+        try:
+            from actors.runtime.tracing.tracer import Tracer  # noqa: PLC0415 - only where wanted
+        except ImportError as error:
+            text = f"tracing needs OpenTelemetry, pip install 'understudy[tracing]' ({error})"
+            if spec.tracing is not None:
+                raise SpecError(text) from error
+            # Variables of the whole host must not keep a service down.
+            log.warning("not_traced", why=text)
+            return None
+        return Tracer(
+            spec.tracing, node=spec.name, namespace=spec.namespace, metrics=self._node.metrics
+        )
 
     async def _stand_by(self, hosted: Sequence[Hosted]) -> None:
         """Everything that takes long comes before the promotion."""
@@ -310,6 +337,9 @@ class Process:
                             link.say(part)
                     case LogLevel(level=level, actor=actor):
                         logs.set_level(level, actor)
+                        self._node.verbose = level == "debug" or (
+                            self._node.verbose and actor is not None
+                        )
                         log.info("log_level_set", to=level, of=actor or self._name)
                     case Promote() if self._spec.standby and not self._promotion.done():
                         self._promote(note)

@@ -40,6 +40,8 @@ class Preload(Order, frozen=True):
 
     actors: tuple[ActorSpec, ...]
     base_dir: str
+    tracing: bool = False
+    """OpenTelemetry, too."""
 
 
 class Preloaded(Order, frozen=True):
@@ -87,19 +89,23 @@ class Zygote:
         with self._connection.makefile("rb") as lines:
             for line in lines:
                 match _decoder.decode(line):
-                    case Preload(actors, base_dir):
-                        self._say(self._preload(actors, base_dir))
+                    case Preload() as order:
+                        self._say(self._preload(order))
                     case Fork() as order:
                         self._say(self._fork(order))
 
     def _say(self, answer: Answer) -> None:
         self._connection.sendall(encode(answer) + b"\n")
 
-    def _preload(self, actors: tuple[ActorSpec, ...], base_dir: str) -> Preloaded:
+    def _preload(self, order: Preload) -> Preloaded:
+        base_dir = order.base_dir
         if base_dir not in sys.path:
             sys.path.insert(0, base_dir)
         problems = []
-        for spec in actors:
+        if order.tracing:
+            with contextlib.suppress(ImportError):  # the node's own start will say so
+                import actors.runtime.tracing.tracer  # noqa: F401, PLC0415 - takes a while
+        for spec in order.actors:
             try:
                 hosted = load(spec)
                 prepare(hosted.actor)

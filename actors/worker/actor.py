@@ -23,10 +23,11 @@ from actors.worker.engines import (
     public_name,
     tokenizer_source,
 )
-from actors.worker.jobs import Jobs, Work, failure
+from actors.worker.jobs import Job, Jobs, Step, Work, failure
 from actors.worker.measures import Measures
 from actors.worker.options import WorkerOptions
 from actors.worker.publisher import Publisher
+from actors.worker.traces import Traces
 
 BUDGET_CHECK_S = 1.0
 
@@ -55,6 +56,8 @@ class Worker(Actor):
         self._tokens = 0
         model = self.options.model or self.options.engine.model
         self._measures = Measures(self.metrics, model, self.duty)
+        tracer = self.node.tracer
+        self._traces = None if tracer is None else Traces(tracer, self, model, self.duty)
         self._ingresses: set[Address] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -153,7 +156,7 @@ class Worker(Actor):
         """An ingress has gone, and with it everyone who waits for these tokens."""
         self._ingresses.discard(message.address)
         for job in self._jobs.of_ingress(message.address):
-            self._engine.cancel(self._jobs.drop(job).id)
+            self._engine.cancel(self._abandon(job).id)
         self._note_idle()
 
     @handler
@@ -183,6 +186,14 @@ class Worker(Actor):
             self._note_idle()
             return
         self._idle.clear()
+        if self.node.verbose:
+            self.log.debug(
+                "sequence_taken",
+                request=work.request_id,
+                epoch=work.key.epoch,
+                sequence=request.id,
+                work=type(work).__name__.lower(),
+            )
         if work.key.ingress not in self._ingresses:
             self._ingresses.add(work.key.ingress)
             self.monitor(work.key.ingress)
@@ -196,10 +207,16 @@ class Worker(Actor):
     def _give_up(self, key: RequestKey) -> None:
         job = self._jobs.find(key)
         if job is not None:
-            self._engine.cancel(self._jobs.drop(job).id)
+            self._engine.cancel(self._abandon(job).id)
             if isinstance(job.work, Decode):
                 self._tell(job.work.context, Fetched(key))
             self._note_idle()
+
+    def _abandon(self, job: Job) -> Job:
+        """Forget a job that had not come to its end."""
+        if self._traces is not None:
+            self._traces.dropped(job, self.clock.precise())
+        return self._jobs.drop(job)
 
     async def _watch_budgets(self) -> None:
         """End what nobody can be waiting for any more. Its ingress says so itself; this is for
@@ -217,7 +234,12 @@ class Worker(Actor):
             self._publisher.touch()
             step = self._jobs.step(outputs, self.address, self.clock.now())
             if step.began or step.arrived or step.over:
-                self._measures.stepped(step, self.clock.precise())
+                now = self.clock.precise()
+                self._measures.stepped(step, now)
+                if self._traces is not None:
+                    self._traces.stepped(step, now)
+                if self.node.verbose:
+                    self._say_over(step)
             for ingress in {**step.frames, **step.plain}:
                 chunks = step.frames.get(ingress, [])
                 plain = step.plain.get(ingress, [])
@@ -230,6 +252,17 @@ class Worker(Actor):
             for context, fetched in step.fetched:
                 self._tell(context, fetched)
             self._note_idle()
+
+    def _say_over(self, step: Step) -> None:
+        for job, outcome in step.over:
+            self.log.debug(
+                "sequence_over",
+                request=job.work.request_id,
+                epoch=job.key.epoch,
+                sequence=job.id,
+                outcome=outcome,
+                tokens=job.sent,
+            )
 
     def _send_frame(self, ingress: Address, chunks: list[Chunk]) -> None:
         self._tell(ingress, Frame(self.address, chunks))

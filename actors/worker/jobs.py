@@ -282,4 +282,5 @@ def _decode(work: Prefill, handoff: Handoff, me: Address, budget_s: float) -> De
         handoff.ticket,
         work.resumed,
         budget_s,
+        work.trace,
     )

@@ -37,6 +37,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     actors: tuple[ActorSpec, ...]
     base_dir: str
+    tracing: bool = False
+    """Whether its nodes trace requests."""
 
 
 def become_subreaper() -> None:
@@ -83,7 +85,7 @@ class Zygote:
         self._unsent = b""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(ours, self._readable)
-        self._send(Preload(image.actors, image.base_dir))
+        self._send(Preload(image.actors, image.base_dir, image.tracing))
 
     def fork(
         self, spec: Path, log_file: Path, cwd: Path, env: Mapping[str, str], then: Outcome
@@ -164,7 +166,9 @@ class Zygote:
             self._take(data)
 
 
-def images_of(actors: Sequence[tuple[str, tuple[ActorSpec, ...]]], base_dir: Path) -> list[Image]:
+def images_of(
+    actors: Sequence[tuple[str, tuple[ActorSpec, ...]]], base_dir: Path, *, tracing: bool = False
+) -> list[Image]:
     """One image for each name, with every different actor once."""
     by_name: dict[str, dict[tuple[str, bytes], ActorSpec]] = {}
     for name, specs in actors:
@@ -172,6 +176,6 @@ def images_of(actors: Sequence[tuple[str, tuple[ActorSpec, ...]]], base_dir: Pat
         for spec in specs:
             known.setdefault((spec.actor, bytes(spec.options)), spec)
     return [
-        Image(name=name, actors=tuple(known.values()), base_dir=str(base_dir))
+        Image(name=name, actors=tuple(known.values()), base_dir=str(base_dir), tracing=tracing)
         for name, known in by_name.items()
     ]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from actors.runtime.options import Forms
+from actors.runtime.tracing import TracingSettings
 from supervisor.topology.amounts import parse_bytes, parse_cpus
 from supervisor.topology.durations import parse_duration, parse_shutdown
 from supervisor.topology.model import Policy, Port, PositiveSeconds, Restart, Supervision, Tls
@@ -157,6 +158,8 @@ class RootForm(msgspec.Struct, frozen=True, kw_only=True):
     node_timeout_s: NodeTimeout = msgspec.field(default=1.5, name="node_timeout")
     """After this silence the actors of another of `nodes` are no longer counted on, until it is
     heard again."""
+    tracing: TracingSettings | None = None
+    """Traces for an OpenTelemetry collector. `{}`: on, all else as the OTEL_* variables say."""
     children: Entries
 
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from actors.runtime.tracing import TracingSettings
 from supervisor.topology.places import Path as DocumentPath
 
 MAX_REPLICAS = 1024
@@ -318,6 +319,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     """Without a supervisor for this long, nodes drain and leave."""
     node_timeout_s: float = 1.5
     """After this silence the actors of another machine are no longer counted on."""
+    tracing: TracingSettings | None = None
+    """None: as the OTEL_* variables say."""
     children: tuple[Child, ...]
     machines: dict[str, str | None] = {}
     """`nodes:` of the file: the machines, in order, and the address of each, if it has one."""

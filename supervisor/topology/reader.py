@@ -26,7 +26,7 @@ from supervisor.topology.model import Service, Topology
 from supervisor.topology.overrides import NO_OVERRIDES, Overrides, override
 from supervisor.topology.places import Place
 from supervisor.topology.routing import follow
-from supervisor.topology.rules import check_rules
+from supervisor.topology.rules import check_rules, check_tracing
 from supervisor.topology.services import (
     ETCD,
     NATS,
@@ -91,6 +91,7 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
     if root is None:
         return None
     check_rules(collector, root.supervision, placed)
+    check_tracing(collector, wanted=root.tracing is not None)
     namespace = root.namespace or _default_namespace(collector, path)
     nats = _service(collector, NATS, root.nats, base_dir, environ)
     etcd = _service(collector, ETCD, root.etcd, base_dir, environ)
@@ -107,6 +108,7 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
         supervision=root.supervision,
         orphan_timeout_s=root.orphan_timeout_s,
         node_timeout_s=root.node_timeout_s,
+        tracing=root.tracing,
         children=children,
         machines=machines,
     )

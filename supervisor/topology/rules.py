@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from supervisor.topology.collector import Collector
 from supervisor.topology.entries import Placed
@@ -28,6 +29,13 @@ def check_rules(collector: Collector, root: Supervision, children: list[Placed])
     _check_understudies(collector, children)
     _check_launchers(collector, children)
     _check_significance(collector, root, children)
+
+
+def check_tracing(collector: Collector, *, wanted: bool) -> None:
+    """Add a problem when the file asks for traces and OpenTelemetry is not installed."""
+    if wanted and find_spec("opentelemetry") is None:
+        message = "expected OpenTelemetry to be installed; found none: "
+        collector.add(("tracing",), message + "pip install 'understudy[tracing]'")
 
 
 def _everything(children: list[Placed]) -> Iterator[Placed]:

@@ -27,7 +27,11 @@ DEADLINE_S = 90.0
 def environment(base: Path) -> dict[str, str]:
     """Ours, with run states below `base` and no server of the machine's own."""
     left_out = {"NATS_SERVER", "ETCD_ENDPOINTS", "NO_COLOR"}
-    kept = {key: value for key, value in os.environ.items() if key not in left_out}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in left_out and not key.startswith("OTEL_")
+    }
     return {**kept, "UNDERSTUDY_STATE_DIR": str(base)}
 
 

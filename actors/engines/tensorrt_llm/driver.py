@@ -206,7 +206,7 @@ class Driver:
             self._emit(run, stream.fail(str(error) or type(error).__name__))
         except Exception as error:
             # Nothing else is about one request: the executor has gone.
-            log.exception("executor_failed", request=stream.request.id)
+            log.exception("executor_failed", sequence=stream.request.id)
             self._fail(error)
         else:
             self._emit(run, stream.fail("TensorRT-LLM ended the request without a word"))
@@ -253,7 +253,7 @@ class Driver:
 
     def _give_up(self, run: _Run) -> None:
         """TensorRT-LLM does not answer an abort."""
-        log.warning("abort_unanswered", request=run.stream.request.id)
+        log.warning("abort_unanswered", sequence=run.stream.request.id)
         if run.task is not None:
             run.task.cancel()
         self._emit(run, run.stream.fail(""))
@@ -282,7 +282,7 @@ class Driver:
         try:
             run.result.abort()
         except Exception as error:  # noqa: BLE001 - a result that is over may not be abortable
-            log.debug("abort_refused", request=run.stream.request.id, error=str(error))
+            log.debug("abort_refused", sequence=run.stream.request.id, error=str(error))
 
     # -- statistics and cache events -----------------------------------------------------------
 

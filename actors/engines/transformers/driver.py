@@ -62,7 +62,7 @@ class Driver:
         except EngineFailed as error:
             self._report(Failed(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever broke, the worker must learn of it
-            _log.exception("engine broke")
+            _log.exception("engine_broke")
             self._report(Failed(f"{type(error).__name__}: {error}"))
         finally:
             self.idle = True

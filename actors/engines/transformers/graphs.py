@@ -80,7 +80,7 @@ class DecodeGraphs:
         try:
             recorded = self._graphs[shape] = self._record(shape)
         except RuntimeError as error:  # what PyTorch raises for anything that cannot be recorded
-            _log.warning("decoding without CUDA graphs", reason=str(error).split("\n")[0])
+            _log.warning("cuda_graphs_not_used", reason=str(error).split("\n")[0])
             return None
         return recorded
 

@@ -81,7 +81,7 @@ class Handoffs:
         now = self._clock()
         found = [number for number, (_, deadline) in self._kept.items() if deadline <= now]
         for number in found:
-            _log.warning("handoff not fetched in time", request=number, ttl_s=self._ttl_s)
+            _log.warning("handoff_not_fetched", sequence=number, ttl_s=self._ttl_s)
         return found
 
     def begin_fetch(self, stream: Stream) -> None:
@@ -105,6 +105,6 @@ class Handoffs:
         except TransferError as failure:
             error = str(failure)
         except Exception as failure:  # noqa: BLE001 - one broken fetch ends one request, not all
-            _log.exception("fetch broke")
+            _log.exception("fetch_broke")
             error = f"{type(failure).__name__}: {failure}"
         self._fetched(stream, error)

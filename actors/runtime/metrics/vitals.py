@@ -52,7 +52,7 @@ class Vitals:
             ("actor", "role", "incarnation", "state"),
         )
         self._gauges = metrics.gauge(
-            "understudy_actor_gauge",
+            "understudy_actor_value",
             "What actors say of themselves (`Actor.gauges`), by name.",
             ("actor", "name"),
         )

@@ -60,7 +60,7 @@ def follow(leader: int, size: int, leader_pid: int = 0, *, left_behind: int = EX
     except EngineFailed as error:
         return _break_down(line, str(error))
     except Exception as error:  # noqa: BLE001 - whatever broke, the leader must learn of it
-        _log.exception("rank broke")
+        _log.exception("rank_broke")
         return _break_down(line, f"{type(error).__name__}: {error}")
     return 0
 
@@ -157,5 +157,5 @@ class _Share:
         except TransferError as error:
             self._line.say(orders.Failed(order.number, str(error)))
         except Exception as error:  # noqa: BLE001 - one broken fetch ends one request, not all
-            _log.exception("fetch broke")
+            _log.exception("fetch_broke")
             self._line.say(orders.Failed(order.number, f"{type(error).__name__}: {error}"))
