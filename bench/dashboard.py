@@ -85,17 +85,23 @@ def text(x: float, y: float, words: str, size: int = 11, colour: str = "#111827"
     )
 
 
+def peak_of(line: Line) -> float:
+    """The highest value of a line."""
+    return max(value for _, value in line.points)
+
+
 def graph(lines: list[Line], unit: str, box: Box) -> list[str]:
     """Lines over time, from nothing to the highest value."""
     x0, y0, width, height = box
     times = [at for line in lines for at, _ in line.points]
     first, span = min(times), max(max(times) - min(times), 1.0)
-    highest = 1.0 if unit == "percentunit" else max(v for line in lines for _, v in line.points)
-    highest = highest or 1.0
+    peak = 1.0 if unit == "percentunit" else max(map(peak_of, lines)) or 1.0
+    highest = peak * 1.15  # the number of the peak stands above the lines
     base = y0 + height
     parts = [
         f'<path d="M{x0:.0f} {y0:.0f}V{base:.0f}H{x0 + width:.0f}" stroke="#d1d5db" fill="none"/>',
-        text(x0 + 3, y0 + 9, number(highest, unit), 10, "#6b7280"),
+        f'<path d="M{x0:.0f} {base - height / 1.15:.0f}h{width:.0f}" stroke="#f3f4f6"/>',
+        text(x0 + 3, y0 + 6, number(peak, unit), 10, "#6b7280"),
     ]
     for line, colour in zip(lines, COLOURS * len(lines), strict=False):
         path = "L".join(
@@ -121,6 +127,8 @@ def panel(one: dict[str, Any], lines: list[Line]) -> list[str]:
         return [*parts, text(x + 8, y + height / 2 + 10, "no data", 12, "#9ca3af")]
     if one["type"] == "stat":
         return [*parts, text(x + 8, y + height - 20, number(lines[0].points[-1][1], unit), 26)]
+    if len(lines) > LEGENDS:
+        lines = sorted(lines, key=peak_of, reverse=True)
     shown = lines[:LEGENDS]
     box = (x + 8, y + 28, width - 16, height - 48 - 13 * len(shown))
     parts += graph(lines, unit, box)
