@@ -94,9 +94,8 @@ EXAMPLES ?= 200
 schemathesis: setup ## The OpenAPI document against a service, by schemathesis: EXAMPLES=200
 	$(BIN)/python -m tests.openapi --examples $(EXAMPLES)
 
-URL ?= http://127.0.0.1:8080
-clients: ## Clients of npm against a running service (URL=...)
-	cd tests/clients/node && npm install --silent --no-audit --no-fund --no-package-lock && node try.mjs $(URL)
+clients: setup ## Other people's clients against a service, or the one at URL=... (5 minutes; installs them, 8 GB)
+	$(BIN)/python -m tests.clients $(if $(URL),--url $(URL)) $(CLIENT)
 
 lint: setup ## ruff and mypy, strict
 	$(BIN)/ruff check .
@@ -111,7 +110,7 @@ lock: ## Write requirements.lock from what is installed in .venv
 	$(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude wheel | sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' > requirements.lock
 
 clean: ## Remove the environment and every cache
-	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(OLDEST) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 .PHONY: guard ranks slurm help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
 	restart storm versus profile lint format lock clean

@@ -40,16 +40,26 @@ class Line(NamedTuple):
     points: list[tuple[float, float]]
 
 
-def ask(prometheus: str, expression: str, legend: str, minutes: float, rate_s: int) -> list[Line]:
+class Span(NamedTuple):
+    """What is looked at, in seconds since 1970."""
+
+    start: float
+    end: float
+
+    def share(self, at: float) -> float:
+        """0 at the start, 1 at the end."""
+        return (at - self.start) / (self.end - self.start)
+
+
+def ask(prometheus: str, expression: str, legend: str, span: Span, rate_s: int) -> list[Line]:
     """What Prometheus makes of an expression. Raises OSError."""
     for name, value in (("$__rate_interval", f"{rate_s}s"), ("$namespace", ".*"), ("$model", ".*")):
         expression = expression.replace(name, value)
-    end = time.time()
     asked = {
         "query": expression,
-        "start": end - minutes * 60,
-        "end": end,
-        "step": minutes * 60 / STEPS,
+        "start": span.start,
+        "end": span.end,
+        "step": (span.end - span.start) / STEPS,
     }
     url = f"{prometheus}/api/v1/query_range?{urlencode(asked)}"
     with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - given by who runs it
@@ -90,11 +100,9 @@ def peak_of(line: Line) -> float:
     return max(value for _, value in line.points)
 
 
-def graph(lines: list[Line], unit: str, box: Box) -> list[str]:
+def graph(lines: list[Line], unit: str, box: Box, span: Span) -> list[str]:
     """Lines over time, from nothing to the highest value."""
     x0, y0, width, height = box
-    times = [at for line in lines for at, _ in line.points]
-    first, span = min(times), max(max(times) - min(times), 1.0)
     peak = 1.0 if unit == "percentunit" else max(map(peak_of, lines)) or 1.0
     highest = peak * 1.15  # the number of the peak stands above the lines
     base = y0 + height
@@ -105,14 +113,14 @@ def graph(lines: list[Line], unit: str, box: Box) -> list[str]:
     ]
     for line, colour in zip(lines, COLOURS * len(lines), strict=False):
         path = "L".join(
-            f"{x0 + width * (at - first) / span:.1f} {base - height * min(v / highest, 1.0):.1f}"
+            f"{x0 + width * span.share(at):.1f} {base - height * min(v / highest, 1.0):.1f}"
             for at, v in line.points
         )
         parts.append(f'<path d="M{path}" stroke="{colour}" fill="none" stroke-width="1.5"/>')
     return parts
 
 
-def panel(one: dict[str, Any], lines: list[Line]) -> list[str]:
+def panel(one: dict[str, Any], lines: list[Line], span: Span) -> list[str]:
     """One panel in its place."""
     grid, unit = one["gridPos"], one.get("fieldConfig", {}).get("defaults", {}).get("unit", "")
     x, y = grid["x"] * UNIT_X + 4, grid["y"] * UNIT_Y + 4
@@ -131,7 +139,7 @@ def panel(one: dict[str, Any], lines: list[Line]) -> list[str]:
         lines = sorted(lines, key=peak_of, reverse=True)
     shown = lines[:LEGENDS]
     box = (x + 8, y + 28, width - 16, height - 48 - 13 * len(shown))
-    parts += graph(lines, unit, box)
+    parts += graph(lines, unit, box, span)
     for index, (line, colour) in enumerate(zip(shown, COLOURS, strict=False)):
         more = f", and {len(lines) - LEGENDS} more" if index == LEGENDS - 1 < len(lines) - 1 else ""
         words = f"{line.name}: {number(line.points[-1][1], unit)}{more}"
@@ -142,6 +150,8 @@ def panel(one: dict[str, Any], lines: list[Line]) -> list[str]:
 def draw(prometheus: str, minutes: float, rate_s: int) -> str:
     """The whole dashboard. Raises OSError."""
     panels = json.loads(DASHBOARD.read_bytes())["panels"]
+    now = time.time()
+    span = Span(now - minutes * 60, now)
     bottom = max(one["gridPos"]["y"] + one["gridPos"]["h"] for one in panels) * UNIT_Y + 8
     parts = [
         (
@@ -152,8 +162,8 @@ def draw(prometheus: str, minutes: float, rate_s: int) -> str:
     for one in panels:
         lines: list[Line] = []
         for target in one.get("targets", []):
-            lines += ask(prometheus, target["expr"], target["legendFormat"], minutes, rate_s)
-        parts += panel(one, lines)
+            lines += ask(prometheus, target["expr"], target["legendFormat"], span, rate_s)
+        parts += panel(one, lines, span)
     return "\n".join([*parts, "</svg>"])
 
 
