@@ -47,7 +47,7 @@ class Traces:
         """The stage that a sequence was in when it ended."""
         if job.began_at and (error or not isinstance(job.work, Prefill)):
             first = 1 if isinstance(job.work, Decode) else 0
-            more = {
+            more: Attributes = {
                 "gen_ai.response.finish_reasons": [outcome],
                 "understudy.tokens": job.sent - first,
             }
