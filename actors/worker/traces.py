@@ -45,16 +45,18 @@ class Traces:
 
     def _end(self, job: Job, now: float, outcome: str, error: str) -> None:
         """The stage that a sequence was in when it ended."""
+        more: Attributes
         if job.began_at and (error or not isinstance(job.work, Prefill)):
             first = 1 if isinstance(job.work, Decode) else 0
-            more: Attributes = {
+            more = {
                 "gen_ai.response.finish_reasons": [outcome],
                 "understudy.tokens": job.sent - first,
             }
             self._record(DECODE, job, now - job.began_at, more, error)
         elif not job.began_at:
             stage = HANDOFF if isinstance(job.work, Decode) else PREFILL
-            self._record(stage, job, now - job.taken_at, {}, error or outcome)
+            more = {"gen_ai.response.finish_reasons": [outcome]}
+            self._record(stage, job, now - job.taken_at, more, error)
 
     def _record(
         self,
