@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import openai
 import pytest
@@ -51,6 +54,23 @@ def test_a_completion_is_continued(disagg: Service) -> None:
 
     assert answer.choices[0].text == " Paris."
     assert answer.choices[0].finish_reason == "stop"
+
+
+def test_the_official_client_for_node_is_served(disagg: Service) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("Node is not installed; `make clients` runs its clients where it is")
+    folder = Path(__file__).parents[1] / "clients" / "node"
+    quiet = ("--silent", "--no-audit", "--no-fund", "--no-package-lock", "--prefer-offline")
+    subprocess.run(["npm", "install", *quiet], cwd=folder, check=True, timeout=300)
+    done = subprocess.run(
+        ["node", "openai.mjs", disagg.url, MODEL],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_prompt_is_computed_in_one_process_and_continued_in_another(disagg: Service) -> None:

@@ -96,6 +96,20 @@ def test_an_answer_goes_on_when_its_worker_is_killed(service: Service, page: Bro
     assert page.evaluate("document.querySelector('.problem')") is None
 
 
+def test_what_is_said_stays_under_the_heading_when_it_is_longer_than_the_page(
+    page: Browser,
+) -> None:
+    page.look(1100, 300)
+    say(page, "x\n" * 30)
+    page.until(f"{FACTS} && {FACTS}.textContent")
+
+    left = "document.querySelector({!r}).getBoundingClientRect().left".format
+    talk = "document.getElementById('talk')"
+    assert page.evaluate(f"{talk}.scrollHeight > {talk}.clientHeight")
+    # The heading has its space as padding, what is said has it as a margin.
+    assert page.evaluate(f"{left('h1')} - {left('.assistant')}") == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_stands_beyond_the_side_of_a_telephone(page: Browser, scheme: str) -> None:
     page.look(390, 844, scheme=scheme)
