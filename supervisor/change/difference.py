@@ -15,7 +15,9 @@ from supervisor.tree import ChildSpec, Spec, SupervisorSpec
 NOTHING = "nothing"
 """Shown for what is only on one side."""
 HIDDEN = "(hidden)"
-"""Shown for values of environment variables, which may be secrets."""
+"""Shown for values that may be secrets."""
+_SECRET = ("env.", "tracing.headers.")
+"""Below these paths."""
 _OF_THE_RECIPE = frozenset({"argv", "env", "own_env", "node", "limits", "ready_mark"})
 """Told in the words of the file, or following from what is told."""
 _SHOWN_CHARACTERS = 60
@@ -96,6 +98,8 @@ def _facts(spec: Spec) -> Iterator[tuple[str, Any]]:
         yield from _flat(msgspec.json.decode(actor.options), f"{prefix}options.")
     rest = ("name", "actors", "run", "nats", "etcd", "link")
     settings = msgspec.structs.asdict(made.node)
+    if made.node.tracing is not None:
+        settings["tracing"] = msgspec.structs.asdict(made.node.tracing)
     yield from _flat({key: value for key, value in settings.items() if key not in rest})
 
 
@@ -110,7 +114,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def _shown(path: str, facts: Mapping[str, Any]) -> str:
     if path not in facts:
         return NOTHING
-    if path.startswith("env."):
+    if path.startswith(_SECRET):
         return HIDDEN
     value = facts[path]
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()

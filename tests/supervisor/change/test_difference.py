@@ -46,6 +46,17 @@ def test_every_kind_of_change_is_told_in_the_words_of_the_file() -> None:
     ]
 
 
+def test_where_traces_go_is_told_and_what_lets_them_in_is_not() -> None:
+    def text(host: str, key: str) -> str:
+        where = f"tracing: {{endpoint: 'http://{host}:4318', headers: {{key: {key}}}}}"
+        return f"{where}\nchildren: [{{actor: router}}]"
+
+    assert lines(text("a", "secret-1"), text("b", "secret-2")) == [
+        "~ router/0  tracing.endpoint: http://a:4318 -> http://b:4318",
+        "            tracing.headers.key: (hidden) -> (hidden)",
+    ]
+
+
 def test_a_child_that_changes_its_supervisor_is_told_to_be_stopped_first() -> None:
     told = lines(
         "children: [{actor: router}]",
