@@ -7,6 +7,7 @@ are dropped. Imported only where tracing is on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -162,8 +163,7 @@ class Tracer:
 
         def close() -> None:
             shutdown()
-            # The loop may be over: nobody waits any more then.
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is over, and nobody waits any more
                 loop.call_soon_threadsafe(closed.set)
 
         # Not in the loop's own pool, whose end would wait for a collector that does not answer.
