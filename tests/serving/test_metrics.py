@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.service import PATIENCE_S
 from tests.serving import observability
-from tests.serving.conftest import Service
+from tests.serving.conftest import MODEL, Service
 from tests.supervisor.live import supervise
 
 pytestmark = pytest.mark.process
@@ -162,3 +165,35 @@ def test_the_dashboard_is_one_that_grafana_can_lay_out() -> None:
     assert len({panel["id"] for panel in panels}) == len(panels)
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels)))
     assert used == variables | {"__rate_interval"}
+
+
+def test_a_child_that_is_told_to_say_more_says_what_becomes_of_each_request(
+    disagg: Service,
+) -> None:
+    log = disagg.live.base / "disagg" / "logs" / "generation.0.log"
+
+    def lines() -> list[Any]:
+        return [json.loads(line) for line in log.read_text().splitlines() if line[:1] == "{"]
+
+    def said(request: str) -> set[str]:
+        return {line["event"] for line in lines() if line.get("request") == request}
+
+    def tell(level: str) -> None:
+        before = len([line for line in lines() if line["event"] == "log_level_set"])
+        assert supervise(disagg.live.base, "log-level", "generation", level).returncode == 0
+        deadline = time.monotonic() + PATIENCE_S
+        while len([line for line in lines() if line["event"] == "log_level_set"]) == before:
+            assert time.monotonic() < deadline, "it was not told"
+            time.sleep(0.01)
+
+    def answered() -> str:
+        return disagg.client.completions.create(model=MODEL, prompt="Oslo", max_tokens=4).id
+
+    tell("debug")
+    loud = answered()
+    tell("info")
+    quiet = answered()
+
+    # The worker says that a sequence is over before it sends what says so.
+    assert said(loud) == {"sequence_taken", "sequence_over"}
+    assert said(quiet) == set()
