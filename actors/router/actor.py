@@ -86,10 +86,31 @@ class Router(Actor):
         self._routed = 0
         self._without_context: set[str] = set()
         self._seconds = stages(self.metrics).labels(ROUTE)
+        self._follow()
 
     def _make_placer(self, name: StrategyName) -> Placer:
         strategy = make_strategy(name, self.index, self.options.cost, random.Random())
         return Placer(self.options, self.index, strategy, self._sessions)
+
+    def _follow(self) -> None:
+        """Have the queue's numbers read whenever somebody asks for metrics."""
+        waiting = self.metrics.gauge(
+            "understudy_router_queued_requests", "Requests that wait here until a worker has room."
+        ).labels()
+        queued = self.metrics.counter(
+            "understudy_router_requests_queued_total", "Requests that had to wait here."
+        ).labels()
+        refused = self.metrics.counter(
+            "understudy_router_requests_refused_total",
+            "Requests turned away as too many were waiting, or for too long.",
+        ).labels()
+
+        def look() -> None:
+            waiting.set(sum(map(len, self._queues.values())))
+            queued.mirror(self.statistics.queued)
+            refused.mirror(self.statistics.refused)
+
+        self.metrics.before_collect(look)
 
     # -- life ----------------------------------------------------------------------------------
 

@@ -375,6 +375,10 @@ async def test_a_router_that_leaves_sends_its_queue_back_to_be_submitted_again()
         for number in range(3):
             ingress.tell(router.address, route(ingress, number))
         await eventually(lambda: router.gauges()["waiting"] == 2)
+        numbers = {family.name: family.points for family in router.metrics.collect()}
+        assert [p.value for p in numbers["understudy_router_queued_requests"]] == [2]
+        assert [p.value for p in numbers["understudy_router_requests_queued_total"]] == [2]
+        assert [p.value for p in numbers["understudy_router_requests_refused_total"]] == [0]
 
         await router.draining()
 
