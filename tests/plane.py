@@ -108,6 +108,7 @@ class Plane:
             [
                 str(scripts / "nats-server"),
                 *("--addr", "127.0.0.1", "--port", str(nats_port), "--auth", "secret"),
+                *("--jetstream", "--store_dir", str(directory / "jetstream")),
             ],
             b"Server is ready",
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Literal
@@ -31,6 +31,8 @@ from actors.runtime.transport.base import (
     TransportStatistics,
     too_long,
 )
+from actors.runtime.transport.buckets import Bucket, BucketLimits
+from actors.runtime.transport.local import LocalBucket
 from actors.runtime.transport.pending import PendingTells
 from tests.simulation.loop import CURRENT, Proc, SimLoop
 
@@ -86,6 +88,7 @@ class SimNats:
         self.arriving: Callable[[Frame, Proc], None] = lambda _frame, _proc: None
         self.transports: list[SimTransport] = []
         self.subscriptions: dict[str, list[SimSubscription]] = {}
+        self.buckets: dict[str, OrderedDict[str, tuple[float, bytes]]] = {}
         self.lost = 0
         self.doubled = 0
 
@@ -199,6 +202,9 @@ class SimTransport(Transport):
         if found == NOBODY:
             raise NoSuchActor(subject, "nobody listens there")
         return found
+
+    def bucket(self, name: str, limits: BucketLimits) -> Bucket:
+        return LocalBucket(self.server.buckets.setdefault(name, OrderedDict()), limits)
 
     async def flush(self, timeout_s: float) -> None:
         if self._outbox:

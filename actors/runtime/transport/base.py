@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from actors.runtime.transport.buckets import Bucket, BucketLimits
+
 Receiver = Callable[[bytes, str], None]
 """Called with a frame and the subject to answer on (empty: no answer is wanted)."""
 
@@ -63,6 +65,11 @@ class Transport(ABC):
         In order with what `publish` sends. Raises NoSuchActor when nobody listens, Refused when the
         frame is too long or the outbox full, AskTimeout, and PlaneUnavailable once closed.
         """
+
+    @abstractmethod
+    def bucket(self, name: str, limits: BucketLimits) -> Bucket:
+        """A bucket of that name, shared with whoever names it. Nothing is asked of the server until
+        it is used."""
 
     @abstractmethod
     async def flush(self, timeout_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 from actors.runtime.errors import AskTimeout, NoSuchActor, Refused
@@ -16,6 +17,7 @@ from actors.runtime.transport.base import (
     TransportStatistics,
     too_long,
 )
+from actors.runtime.transport.buckets import Bucket, BucketLimits, ValueTooLong
 
 Fate = Callable[[str, bytes], list[float]]
 """Given a subject and a frame: after how many seconds each copy arrives. [] loses it, [0.0] is the
@@ -36,6 +38,8 @@ class LocalBus:
     def __init__(self, fate: Fate = deliver_at_once) -> None:
         self.fate = fate
         self._receivers: dict[str, list[Receiver]] = {}
+        self.buckets: dict[str, OrderedDict[str, tuple[float, bytes]]] = {}
+        """When each value is over, on the loop's clock; the oldest first."""
         self._inboxes = 0
 
     def add(self, subject: str, receiver: Receiver) -> None:
@@ -137,6 +141,9 @@ class LocalTransport(Transport):
         finally:
             self._bus.remove(inbox, arrived)
 
+    def bucket(self, name: str, limits: BucketLimits) -> Bucket:
+        return LocalBucket(self._bus.buckets.setdefault(name, OrderedDict()), limits)
+
     async def flush(self, timeout_s: float) -> None:
         """Nothing waits here."""
 
@@ -163,3 +170,28 @@ class _Subscription(Subscription):
 
     async def cancel(self) -> None:
         self._bus.remove(self._subject, self._receiver)
+
+
+class LocalBucket(Bucket):
+    """In this process alone."""
+
+    def __init__(self, values: OrderedDict[str, tuple[float, bytes]], limits: BucketLimits) -> None:
+        self._values = values
+        self._limits = limits
+
+    async def put(self, key: str, value: bytes) -> None:
+        if len(value) > self._limits.value_bytes:
+            raise ValueTooLong(f"{len(value)} bytes are more than {self._limits.value_bytes}")
+        self._values.pop(key, None)
+        self._values[key] = asyncio.get_running_loop().time() + self._limits.ttl_s, value
+        kept = sum(len(value) for _, value in self._values.values())
+        while kept > self._limits.total_bytes:
+            _, (_, oldest) = self._values.popitem(last=False)
+            kept -= len(oldest)
+
+    async def get(self, key: str) -> bytes | None:
+        until, value = self._values.get(key, (0.0, b""))
+        return value if asyncio.get_running_loop().time() < until else None
+
+    async def delete(self, key: str) -> None:
+        self._values.pop(key, None)

@@ -19,6 +19,8 @@ from actors.runtime.transport.base import (
     TransportStatistics,
     too_long,
 )
+from actors.runtime.transport.buckets import Bucket, BucketLimits
+from actors.runtime.transport.jetstream import JetStreamBucket
 from actors.runtime.transport.nats_client import Client, Identity, NatsRefused, Server
 from actors.runtime.transport.nats_wire import NO_RESPONDERS
 from actors.runtime.transport.pending import PendingTells
@@ -165,6 +167,9 @@ class NatsTransport(Transport):
         if found is None:
             raise NoSuchActor(subject, "nobody listens there")
         return found
+
+    def bucket(self, name: str, limits: BucketLimits) -> Bucket:
+        return JetStreamBucket(self.request, name, limits)
 
     async def flush(self, timeout_s: float) -> None:
         client = self._client
