@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from actors.messages.cache import CacheEvent, Load
-from actors.messages.sampling import Logprobs, Sampling
+from actors.messages.sampling import Findings, Logprobs, Sampling
 
 Phase = Literal["whole", "prefill", "decode"]
 
@@ -97,6 +97,9 @@ class Output(msgspec.Struct):
     """On the first output: prompt tokens whose KV was found in the cache."""
     error: str = ""
     """With finish == ERROR: one sentence for a log and a client."""
+    findings: Findings | None = None
+    """On the first output, when `Sampling.prompt` asks for them; of an embedding it is the only
+    one, and has `finish` STOP."""
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -114,6 +117,10 @@ class Info(msgspec.Struct, frozen=True):
     publishes_cache_events: bool
     guided: bool = False
     """Whether it follows `Sampling.grammar`."""
+    prompt_logprobs: bool = False
+    """Whether it finds those of a prompt (`Sampling.prompt`)."""
+    embedding_size: int = 0
+    """How long the vectors are that it makes of prompts; 0: it makes none."""
 
 
 class Engine(ABC):

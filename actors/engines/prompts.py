@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from actors.engines.base import Info, Request
 from actors.kv.hashing import BYTES_PER_TOKEN
+from actors.messages.sampling import PromptWish
 
 
 def unpack(packed: bytes) -> array[int]:
@@ -60,4 +61,13 @@ def refusal(request: Request, info: Info) -> str | None:
         return "structured output needs the model's tokenizer.json, which is not there"
     if sampling.repetition_penalty <= 0.0:
         return f"repetition_penalty must be positive, not {sampling.repetition_penalty}"
+    return _unfindable(sampling.prompt, info)
+
+
+def _unfindable(wish: PromptWish, info: Info) -> str | None:
+    """Why this engine cannot find out about prompts what is wanted."""
+    if wish == "embedding" and not info.embedding_size:
+        return "this engine makes no embeddings"
+    if wish == "logprobs" and not info.prompt_logprobs:
+        return "this engine does not compute log probabilities of prompts"
     return None

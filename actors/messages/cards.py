@@ -31,6 +31,9 @@ class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):
     """It says what is in its cache (`events`)."""
     guided: bool = False
     """Whether its engine follows `Sampling.grammar`."""
+    prompt_logprobs: bool = False
+    embedding_size: int = 0
+    """What it finds out about prompts (`Sampling.prompt`)."""
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     """How the model writes, by the names of `actors.text.answers`; None: as plain text."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from actors.messages.sampling import Logprobs
+from actors.messages.sampling import Findings, Logprobs
 from actors.runtime.address import Address
 from actors.runtime.message import Message
 
 PLAIN_FIELDS = 4
 
 
-class Chunk(msgspec.Struct, frozen=True, array_like=True):
+class Chunk(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """What one step produced for one sequence."""
 
     number: int
@@ -28,6 +28,8 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
     logprobs: list[Logprobs] | None = None
     prompt_tokens: int = 0
     """On the first chunk, from whoever computed the prompt: how long it was."""
+    findings: Findings | None = None
+    """On the first chunk, when `Sampling.prompt` asks for them."""
 
 
 class Frame(Message, frozen=True):

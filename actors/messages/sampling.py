@@ -17,6 +17,10 @@ class Grammar(msgspec.Struct, frozen=True, array_like=True):
     """The field of the request that it came from, for errors."""
 
 
+PromptWish = Literal["none", "logprobs", "embedding"]
+"""What is wanted of a prompt beside what follows it."""
+
+
 class Sampling(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """Everything that decides which token comes next, and when to stop.
 
@@ -50,6 +54,11 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True)
     """Tokens that would leave the grammar are never chosen. The sequence ends when nothing can
     follow, whatever `ignore_eos` says; a replay goes on behind the tokens delivered."""
 
+    prompt: PromptWish = "none"
+    """`logprobs`: also those of the prompt's tokens, as many as `logprobs` says. `embedding`: no
+    tokens; the sequence ends with the prompt's vector, and `max_tokens` is 1. Either way all of the
+    prompt is computed, whatever is in the cache."""
+
     @property
     def greedy(self) -> bool:
         """Whether the most likely token always wins."""
@@ -68,3 +77,13 @@ class Logprobs(msgspec.Struct, frozen=True, array_like=True):
 
     chosen: TokenLogprob
     top: tuple[TokenLogprob, ...] = ()
+
+
+class Findings(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """What was found out about a prompt."""
+
+    logprobs: list[Logprobs] = []
+    """One for each of its tokens; the first one's is not a number, as nothing comes before it."""
+    embedding: bytes = b""
+    """Packed little-endian float32: the mean of the model's last hidden states over all tokens,
+    scaled to length 1."""

@@ -15,6 +15,9 @@ from actors.text.chat_template import ChatTemplateError, join_text_parts, read_c
 from actors.text.prompt_cache import PromptCache
 from actors.text.tokenizer import TYPE_CODE, Tokenizer
 
+MAX_PROMPT_LOGPROBS = 40_000
+"""Of one prompt, those of likely tokens included: they travel in one message (half a megabyte)."""
+
 
 class Unacceptable(Exception):
     """The prompt cannot be run, for a reason the client should know."""
@@ -41,6 +44,7 @@ def prepare(
     submit: Submit, tokenizer: Tokenizer, card: WorkerCard, cache: PromptCache | None = None
 ) -> Route:
     """Tokenise, with what the tokenizer's cache knows already, and check. Raises Unacceptable."""
+    _check_wish(submit, card)
     prompt = _tokenize(submit, tokenizer, cache)
     if not prompt:
         raise Unacceptable("invalid", "The prompt is empty.", "prompt")
@@ -53,6 +57,14 @@ def prepare(
             f"This model's maximum context length is {card.max_context_tokens} tokens. "
             f"Your prompt has {asked}, which leaves no room for an answer.",
             _param(submit),
+        )
+    entries = asked * (1 + (submit.sampling.logprobs or 0))
+    if submit.sampling.prompt == "logprobs" and entries > MAX_PROMPT_LOGPROBS:
+        raise Unacceptable(
+            "invalid",
+            f"The prompt has {asked} tokens, for which {entries} log probabilities are asked; "
+            f"{MAX_PROMPT_LOGPROBS} is the most.",
+            "logprobs",
         )
     wanted = submit.sampling.max_tokens
     sampling = msgspec.structs.replace(submit.sampling, max_tokens=min(wanted, room))
@@ -67,6 +79,16 @@ def prepare(
         submit.budget_s,
         submit.trace,
     )
+
+
+def _check_wish(submit: Submit, card: WorkerCard) -> None:
+    wish = submit.sampling.prompt
+    if wish == "embedding" and not card.embedding_size:
+        text = f"The engine of '{card.model}' makes no embeddings."
+        raise Unacceptable("invalid", text, "model")
+    if wish == "logprobs" and not card.prompt_logprobs:
+        text = f"The engine of '{card.model}' does not compute log probabilities of prompts."
+        raise Unacceptable("invalid", text, "echo")
 
 
 def _tokenize(submit: Submit, tokenizer: Tokenizer, cache: PromptCache | None) -> bytes:

@@ -52,9 +52,10 @@ class Tokenizer:
         tokenizer's own `eos_token`. Empty when nothing names one."""
         self.vocabulary_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
         """Tokens that have a text. The model's logits may be padded to more."""
-        self._special = frozenset(
+        self.special = frozenset(
             token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special
         )
+        """Tokens that are no part of a text, as a rule."""
         self._spelling = spelling_of(tokenizer)
         self._tables: dict[frozenset[int], TokenBytes] = {}
         """By the tokens that are hidden. One entry for each set of markers a model has."""
@@ -130,7 +131,7 @@ class Tokenizer:
         self, *, skip_special_tokens: bool = True, shown: Iterable[str] = ()
     ) -> Detokenizer:
         """A new stream. Special tokens named in `shown` are text even if others are skipped."""
-        hidden = self._special if skip_special_tokens else _NOTHING_HIDDEN
+        hidden = self.special if skip_special_tokens else _NOTHING_HIDDEN
         if shown:
             hidden -= {self._tokenizer.token_to_id(marker) for marker in shown}
         table = self._table(hidden)

@@ -96,6 +96,8 @@ class Worker(Actor):
             started_at=self._started_at,
             publishes_cache_events=info is not None and info.publishes_cache_events,
             guided=info is not None and info.guided,
+            prompt_logprobs=info is not None and info.prompt_logprobs,
+            embedding_size=0 if info is None else info.embedding_size,
             tool_parser=self.options.tool_parser,
             reasoning_parser=self.options.reasoning_parser,
         )
@@ -246,6 +248,9 @@ class Worker(Actor):
                 self._tokens += sum(len(chunk.tokens) for chunk in chunks)
                 self._tokens += len(plain) // PLAIN_FIELDS
                 self._tell(ingress, Frame(self.address, chunks, plain))
+            for ingress, chunk in step.large:
+                self._tokens += len(chunk.tokens)
+                self._send_frame(ingress, [chunk])
             for generation, decode in step.decodes:
                 if not self._tell(generation, decode):
                     self.returned(Returned(decode, generation, "has gone"))

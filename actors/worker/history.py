@@ -8,7 +8,7 @@ import msgspec
 
 from actors.messages.frame import Chunk
 from actors.messages.key import RequestKey
-from actors.messages.sampling import Logprobs
+from actors.messages.sampling import Findings, Logprobs
 from actors.runtime.address import Address
 
 TOKENS_KEPT = 4096
@@ -31,6 +31,16 @@ class Sent(msgspec.Struct):
     error: str = ""
     cached_tokens: int = 0
     prompt_tokens: int = 0
+    findings: Findings | None = None
+
+    @property
+    def weight(self) -> int:
+        """What it takes to keep, in tokens."""
+        found = self.findings
+        if found is None:
+            return len(self.tokens)
+        entries = sum(1 + len(entry.top) for entry in found.logprobs)
+        return len(self.tokens) + 8 * entries + len(found.embedding) // 4
 
     def note(self, chunk: Chunk) -> None:
         """Another chunk goes out."""
@@ -42,6 +52,7 @@ class Sent(msgspec.Struct):
             self.finish, self.error = chunk.finish, chunk.error
         if chunk.offset == 0:
             self.cached_tokens, self.prompt_tokens = chunk.cached_tokens, chunk.prompt_tokens
+            self.findings = chunk.findings
         if len(tokens) >= 2 * TOKENS_KEPT:
             self._trim()
 
@@ -67,6 +78,7 @@ class Sent(msgspec.Struct):
             self.cached_tokens if offset == 0 else 0,
             None if self.logprobs is None else self.logprobs[start:],
             0 if offset else self.prompt_tokens,
+            None if offset else self.findings,
         )
 
     def _trim(self) -> None:
@@ -87,10 +99,10 @@ class Ended:
         """Keep one more; the oldest go when there are too many."""
         self.forget(sent.key)
         self._kept[sent.key.ingress, sent.key.number] = sent
-        self._tokens += len(sent.tokens)
+        self._tokens += sent.weight
         while len(self._kept) > ENDED_KEPT or self._tokens > ENDED_TOKENS_KEPT:
             _, oldest = self._kept.popitem(last=False)
-            self._tokens -= len(oldest.tokens)
+            self._tokens -= oldest.weight
 
     def find(self, key: RequestKey) -> Sent | None:
         """What was sent of exactly this attempt."""
@@ -101,7 +113,7 @@ class Ended:
         """Drop whatever is kept of the sequence."""
         sent = self._kept.pop((key.ingress, key.number), None)
         if sent is not None:
-            self._tokens -= len(sent.tokens)
+            self._tokens -= sent.weight
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -80,6 +80,8 @@ class Step(msgspec.Struct):
     """Those whose first tokens from here these were, with the prompt tokens found in the cache."""
     arrived: list[tuple[Job, int]] = []
     """Those whose blocks have come, with the bytes that were copied."""
+    large: list[tuple[Address, Chunk]] = []
+    """Chunks that go in a frame of their own, for what was found out about their prompts."""
     over: list[tuple[Job, str]] = []
     """Those that need nothing more computed here: how they ended, or `handed_off`."""
 
@@ -166,7 +168,7 @@ class Jobs:
 
     def step(self, outputs: Iterable[Output], me: Address, now: float = 0.0) -> Step:
         """Turn the outputs of one engine step into messages."""
-        step = Step({}, {}, [], [], [], [], [])
+        step = Step({}, {}, [], [], [], [], [], [])
         bundles: list[Bundle] = []
         find = self._by_id.get
         for output in outputs:
@@ -227,8 +229,12 @@ class Jobs:
                 output.cached_tokens,
                 output.logprobs,
                 0 if job.sent else count_tokens(work.prompt),
+                output.findings,
             )
-            step.frames.setdefault(key.ingress, []).append(chunk)
+            if chunk.findings is None:
+                step.frames.setdefault(key.ingress, []).append(chunk)
+            else:
+                step.large.append((key.ingress, chunk))
             job.sent += len(output.tokens)
             job.history.note(chunk)
         if output.handoff is not None and isinstance(work, Prefill):

@@ -32,6 +32,7 @@ from actors.engines.simulated.faults import (
 )
 from actors.engines.simulated.options import SimulatedOptions
 from actors.engines.simulated.scheduler import Scheduler
+from actors.engines.simulated.tokens import EMBEDDING_SIZE
 from actors.messages.cache import CacheEvent, Load
 
 State = Literal["new", "ready", "stalled", "failed", "closed"]
@@ -100,6 +101,8 @@ class SimulatedEngine(Engine):
             vocabulary=options.vocabulary,
             eos_token_ids=options.eos_token_ids,
             publishes_cache_events=options.prefix_cache,
+            prompt_logprobs=True,
+            embedding_size=EMBEDDING_SIZE,
         )
 
     def submit(self, request: Request) -> None:

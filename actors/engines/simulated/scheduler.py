@@ -9,6 +9,7 @@ client sees a pause.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 import msgspec
@@ -17,11 +18,11 @@ from actors.engines.base import Finish, Handoff, Output, Request, RequestRefused
 from actors.engines.journal import CacheJournal
 from actors.engines.simulated.options import SimulatedOptions
 from actors.engines.simulated.sequence import TICKET_VERSION, Sequence, Ticket
-from actors.engines.simulated.tokens import TOKEN_BYTES
+from actors.engines.simulated.tokens import TOKEN_BYTES, embedding_of
 from actors.kv.blocks import BlockPool
 from actors.kv.hashing import block_hash, chain
 from actors.messages.cache import CacheEvent, Load
-from actors.messages.sampling import Logprobs, TokenLogprob
+from actors.messages.sampling import Findings, Logprobs, TokenLogprob
 
 USED_TICKETS_LIMIT = 65_536
 """Nonces remembered to refuse a second fetch; older ones are forgotten first."""
@@ -306,7 +307,7 @@ class Scheduler:
         self._publish(sequence, sequence.computed)
         if sequence.computed < len(sequence.tokens):
             return
-        output = self._first(sequence, self._say(sequence))
+        output = self._first(sequence, self._answer_to(sequence))
         outputs.append(output)
         if output.finish is not None:
             self._remove(sequence.id)
@@ -318,6 +319,21 @@ class Scheduler:
         else:
             self._decoding[sequence.id] = sequence
             self._begin_decoding(sequence)
+
+    def _answer_to(self, sequence: Sequence) -> Output:
+        """What the end of a prompt brings: a token, and whatever is wanted of the prompt."""
+        sampling = sequence.request.sampling
+        if sampling.prompt == "embedding":
+            findings = Findings(embedding=embedding_of(sequence.request.prompt))
+            return Output(sequence.id, [], finish=Finish.STOP, findings=findings)
+        answered = len(sequence.tokens) * TOKEN_BYTES > len(sequence.request.prompt)
+        if sampling.prompt == "none" or answered:
+            return self._say(sequence)
+        entries = [certain(token, sampling.logprobs or 0) for token in sequence.tokens]
+        entries[0] = Logprobs(TokenLogprob(sequence.tokens[0], math.nan))
+        output = self._say(sequence)
+        output.findings = Findings(entries)
+        return output
 
     @staticmethod
     def _first(sequence: Sequence, output: Output) -> Output:
@@ -339,8 +355,7 @@ class Scheduler:
         sequence.left -= 1
         output = Output(sequence.id, [token])
         if sampling.logprobs is not None:
-            certain = TokenLogprob(token, 0.0)  # this model has no doubts
-            output.logprobs = [Logprobs(certain, (certain,) if sampling.logprobs else ())]
+            output.logprobs = [certain(token, sampling.logprobs)]
         if sequence.left == 0:
             output.finish = Finish.LENGTH
         return output
@@ -380,3 +395,9 @@ class Scheduler:
         if len(self._used_tickets) > USED_TICKETS_LIMIT:
             self._used_tickets.popitem(last=False)
         return ""
+
+
+def certain(token: int, top: int) -> Logprobs:
+    """A token's log probability: this model has no doubts."""
+    one = TokenLogprob(token, 0.0)
+    return Logprobs(one, (one,) if top else ())

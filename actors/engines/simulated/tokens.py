@@ -11,12 +11,14 @@ of the digest decides whether the sequence ends there.
 
 from __future__ import annotations
 
+import math
 import struct
 
 import msgspec
 import xxhash
 
 TOKEN_BYTES = 4
+EMBEDDING_SIZE = 64
 _position = struct.Struct("<Q").pack
 _digest = xxhash.xxh3_64_intdigest
 _LOWER = (1 << 32) - 1
@@ -60,3 +62,12 @@ def expected_tokens(prompt: bytes, seed: int, count: int, vocabulary: Vocabulary
     key = sequence_key(prompt, seed)
     first = len(prompt) // TOKEN_BYTES
     return [vocabulary.draw(key, position) for position in range(first, first + count)]
+
+
+def embedding_of(prompt: bytes) -> bytes:
+    """The vector that a simulated engine makes of a prompt: packed float32, `EMBEDDING_SIZE` of
+    them, of length 1 and drawn from the prompt's digest."""
+    key = sequence_key(prompt, 0)
+    drawn = [_digest(_position(index), key) / 2**63 - 1.0 for index in range(EMBEDDING_SIZE)]
+    length = math.hypot(*drawn)
+    return struct.pack(f"<{EMBEDDING_SIZE}f", *(value / length for value in drawn))

@@ -37,6 +37,7 @@ class Loaded(NamedTuple):
     blocks: int
     max_context_tokens: int
     vocabulary: int
+    hidden_size: int
     eos_token_ids: tuple[int, ...]
     tokenizer: Path | None
     """The tokenizer.json that grammars are followed with."""
@@ -160,6 +161,7 @@ def _loaded(
         runner.blocks,
         min(limit for limit in limits if limit is not None),
         model.config.vocab_size,
+        model.config.hidden_size,
         _eos_token_ids(model),
         _tokenizer(options),
         part,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from actors.engines.transformers.attention import CHUNK, ROWS
+from actors.engines.transformers.examiner import Wanted
 from actors.engines.transformers.graphs import DecodeGraphs
 from actors.engines.transformers.paged_cache import PagedCache, Slots
 from actors.engines.transformers.work import Work
@@ -53,13 +54,11 @@ class Runner:
 
         Works of similar length go through the model together, so little of a batch is padding.
         """
-        groups: dict[int, list[int]] = {}
-        for index, work in enumerate(works):
-            groups.setdefault(len(work.tokens).bit_length(), []).append(index)
+        groups = _groups(works)
         logits: list[torch.Tensor] = []
         order: list[int] = []
         with torch.inference_mode():
-            for indices in groups.values():
+            for indices in groups:
                 logits.append(self._compute([works[index] for index in indices]))
                 order += indices
             if len(logits) == 1:
@@ -69,6 +68,18 @@ class Runner:
                 len(order), device=self._device
             )
             return torch.cat(logits)[places]
+
+    def examine(self, works: Sequence[Work], wanted: Wanted) -> list[npt.NDArray[np.float64]]:
+        """Compute all tokens of all works; of each work, for each of its tokens, a row on the host:
+        the model's last hidden state, or the logits of the token after it."""
+        found: dict[int, npt.NDArray[np.float64]] = {}
+        with torch.inference_mode():
+            for indices in _groups(works):
+                group = [works[index] for index in indices]
+                rows = self._forward(group, wanted)
+                for index, work, own in zip(indices, group, rows, strict=True):
+                    found[index] = own[-len(work.tokens) :].double().cpu().numpy()
+        return [found[index] for index in range(len(works))]
 
     def most_likely(self, logits: torch.Tensor, rows: Sequence[int]) -> list[int | None]:
         """The most likely token of each of these rows, the smallest id among equals; None where
@@ -96,7 +107,9 @@ class Runner:
             self._graphs = None
         return self._forward(works)
 
-    def _forward(self, works: Sequence[Work]) -> torch.Tensor:
+    def _forward(self, works: Sequence[Work], wanted: Wanted | None = None) -> torch.Tensor:
+        """Logits [works, vocabulary] of the last tokens; or rows [works, tokens, ...] of all, which
+        are padded on the left."""
         rows = max(len(work.tokens) for work in works)
         batch = len(works)
         width = max(-(-(work.start + len(work.tokens)) // self._block_tokens) for work in works)
@@ -131,21 +144,34 @@ class Runner:
         )
         where = self._tensor(positions)
         keys = torch.arange(width * self._block_tokens, device=self._device)
-        output = self._model(
+        model = self._model.base_model if wanted == "states" else self._model
+        keeps = self._answers and wanted != "states"
+        output = model(
             input_ids=self._tensor(ids),
             position_ids=where,
             attention_mask=(keys <= where[:, None, :, None]),
             past_key_values=self.cache,
             use_cache=True,
-            **({"logits_to_keep": keep} if self._answers else {}),
+            **({"logits_to_keep": 0 if wanted else keep} if keeps else {}),
         )
         if not self._answers:
             return torch.empty((len(works), 0), device=self._device)
-        logits: torch.Tensor = output.logits[: len(works), -1]
-        return logits
+        if wanted == "states":
+            states: torch.Tensor = output.last_hidden_state[: len(works)]
+            return states
+        logits: torch.Tensor = output.logits[: len(works)]
+        return logits if wanted else logits[:, -1]
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def _groups(works: Sequence[Work]) -> list[list[int]]:
+    """Works of similar length, by their place. The same on every rank of an engine."""
+    groups: dict[int, list[int]] = {}
+    for index, work in enumerate(works):
+        groups.setdefault(len(work.tokens).bit_length(), []).append(index)
+    return [*groups.values()]
 
 
 def _up(count: int, multiple: int) -> int:

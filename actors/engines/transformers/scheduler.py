@@ -27,6 +27,9 @@ from typing import NamedTuple
 from actors.engines.transformers.sequence import Sequence, Stage
 from actors.kv.blocks import BlockPool
 
+EXAMINED_TOKENS = 256
+"""Of a prompt that is examined, in one step: each may cost a row as long as the vocabulary."""
+
 
 class Limits(NamedTuple):
     """What bounds a step."""
@@ -180,6 +183,8 @@ class Scheduler:
 
     def _chunk(self, sequence: Sequence, plan: Plan, budget: int) -> int:
         count = min(sequence.pending, budget)
+        if sequence.examined:
+            count = min(count, EXAMINED_TOKENS)
         plan.prompts.append(Piece(sequence, sequence.computed, count))
         return count
 
@@ -200,7 +205,7 @@ class Scheduler:
     def _admit(self, sequence: Sequence) -> bool:
         block_tokens = self.limits.block_tokens
         matched: list[int] = []
-        if self.limits.prefix_cache:
+        if self.limits.prefix_cache and not sequence.examined:
             # The last token is always computed: only that yields the next one.
             matched = self.pool.match(sequence.hashes[: (len(sequence.tokens) - 1) // block_tokens])
         wanted = -(-len(sequence.tokens) // block_tokens) - len(matched)

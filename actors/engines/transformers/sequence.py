@@ -46,6 +46,9 @@ class Sequence:
     """Sequence hashes of full blocks, at least of all published ones."""
     published: int = 0
     """How many of the first blocks are known to the pool by their hash."""
+    examined: bool = False
+    """Something is to be found out about the prompt: all of it is computed, in small pieces, and
+    nothing is taken from the cache."""
     cached_tokens: int | None = None
     """Tokens found in the cache when it first ran."""
 

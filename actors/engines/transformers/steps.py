@@ -8,6 +8,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+import numpy as np
+
 from actors.engines.base import EngineFailed, Finish, Info, Output, Request
 from actors.engines.threaded import Started
 from actors.engines.transformers.commands import (
@@ -22,16 +24,16 @@ from actors.engines.transformers.commands import (
     Stop,
     Submit,
 )
+from actors.engines.transformers.examining import examine, work_of
 from actors.engines.transformers.guides import Guide, GuideFailed, Guides
 from actors.engines.transformers.handoffs import Handoffs
 from actors.engines.transformers.model import Loaded
 from actors.engines.transformers.options import TransformersOptions
 from actors.engines.transformers.pace import Pace
-from actors.engines.transformers.sampler import BrokenLogits, choose, logprobs_of
+from actors.engines.transformers.sampler import BrokenLogits, Row, choose, logprobs_of
 from actors.engines.transformers.scheduler import Limits, Piece, Plan, Scheduler
 from actors.engines.transformers.sequence import Sequence, Stage
 from actors.engines.transformers.stream import Stream
-from actors.engines.transformers.work import Work
 from actors.kv.blocks import BlockPool
 from actors.kv.transfer import Exchange, TransferError
 from actors.messages.cache import Load
@@ -74,6 +76,8 @@ class Steps:
             eos_token_ids=loaded.eos_token_ids,
             publishes_cache_events=options.prefix_cache,
             guided=loaded.tokenizer is not None,
+            prompt_logprobs=True,
+            embedding_size=loaded.hidden_size,
         )
         self._scheduler = Scheduler(
             BlockPool(loaded.blocks),
@@ -104,6 +108,9 @@ class Steps:
         self._compiling: set[Stream] = set()
         """Streams whose grammar is not ready; unknown to the scheduler as yet."""
         self._streams: dict[int, Stream] = {}
+        self._examining: set[int] = set()
+        """Streams about whose prompts something is still to be found out, and maybe some that have
+        gone."""
         self._outputs: dict[int, Output] = {}
         self._expired: list[int] = []
         self._pace = Pace()
@@ -179,6 +186,8 @@ class Steps:
             return
         stream = Stream(request, self._info, ticket)
         self._streams[request.id] = stream
+        if stream.examiner is not None:
+            self._examining.add(request.id)
         grammar = request.sampling.grammar
         if grammar is None:
             self._scheduler.add(stream.sequence)
@@ -254,16 +263,11 @@ class Steps:
 
     def _step(self, plan: Plan) -> None:
         pieces = [*plan.decodes, *plan.prompts]
-        logits = self._runner.run(
-            [
-                Work(
-                    piece.sequence.tokens[piece.start : piece.start + piece.length],
-                    piece.start,
-                    piece.sequence.blocks,
-                )
-                for piece in pieces
-            ]
-        )
+        if self._examining:
+            pieces = self._examine(pieces)
+        if not pieces:
+            return
+        logits = self._runner.run([work_of(piece) for piece in pieces])
         last = [index for index, piece in enumerate(pieces) if piece.last]
         plain = [i for i in last if self._stream(pieces[i].sequence).plain]
         picked = dict(zip(plain, self._runner.most_likely(logits, plain), strict=True))
@@ -273,34 +277,73 @@ class Steps:
             self._scheduler.advance(piece)
             if not piece.last:
                 continue
+            if index in picked:
+                self._accept(piece, picked[index], None)
+            else:
+                self._choose(piece, rows[index])
+
+    def _choose(self, piece: Piece, row: Row) -> None:
+        """The next token of a sequence by what is asked of it."""
+        stream = self._stream(piece.sequence)
+        try:
+            token = choose(
+                row,
+                stream.sampling,
+                len(piece.sequence.tokens),
+                history=stream.history,
+                banned=stream.banned,
+                allowed=None if stream.guide is None else stream.guide.allowed(),
+            )
+        except (BrokenLogits, GuideFailed) as error:
+            self._finish(stream, Finish.ERROR, str(error))
+            return
+        self._accept(piece, token, row)
+
+    def _accept(self, piece: Piece, token: int | None, row: Row | None) -> None:
+        """A sequence's next token is known; None: the model computed nothing sound."""
+        stream = self._stream(piece.sequence)
+        output = self._output(stream.request.id)
+        try:
+            if token is None:
+                raise BrokenLogits  # noqa: TRY301 - one way out for all
+            belongs, finish = stream.accept(token)
+        except (BrokenLogits, GuideFailed) as error:
+            self._finish(stream, Finish.ERROR, str(error))
+            return
+        if belongs:
+            output.tokens.append(token)
+            if row is not None and stream.sampling.logprobs is not None:
+                output.logprobs = [logprobs_of(row, token, stream.sampling.logprobs)]
+        if finish is not None:
+            self._finish(stream, finish)
+        elif stream.request.phase == "prefill":
+            self._hold(stream, token, piece)
+
+    def _examine(self, pieces: list[Piece]) -> list[Piece]:
+        """Compute the pieces of prompts about which something is to be found out; the others are
+        returned."""
+        self._examining &= self._streams.keys()
+        # The last token of a prompt, left alone, looks like a sequence that decodes.
+        examined = [piece for piece in pieces if piece.sequence.id in self._examining]
+        for piece, rows in examine(self._runner, examined, self._streams):
+            self._scheduler.advance(piece)
             stream = self._stream(piece.sequence)
-            output = self._output(stream.request.id)
-            try:
-                if index in picked:
-                    token = picked[index]
-                    if token is None:
-                        raise BrokenLogits  # noqa: TRY301 - one way out for both paths
-                else:
-                    token = choose(
-                        rows[index],
-                        stream.sampling,
-                        len(piece.sequence.tokens),
-                        history=stream.history,
-                        banned=stream.banned,
-                        allowed=None if stream.guide is None else stream.guide.allowed(),
-                    )
-                belongs, finish = stream.accept(token)
-            except (BrokenLogits, GuideFailed) as error:
-                self._finish(stream, Finish.ERROR, str(error))
+            examiner = stream.examiner
+            assert examiner is not None, "it was so a moment ago"
+            if not np.isfinite(rows).all():
+                self._finish(stream, Finish.ERROR, str(BrokenLogits()))
                 continue
-            if belongs:
-                output.tokens.append(token)
-                if stream.sampling.logprobs is not None:
-                    output.logprobs = [logprobs_of(rows[index], token, stream.sampling.logprobs)]
-            if finish is not None:
-                self._finish(stream, finish)
-            elif stream.request.phase == "prefill":
-                self._hold(stream, token, piece)
+            examiner.add(piece.start, rows)
+            if not piece.last:
+                continue
+            stream.end_examination()
+            self._examining.discard(piece.sequence.id)
+            self._output(stream.request.id).findings = examiner.findings()
+            if examiner.wanted == "states":
+                self._finish(stream, Finish.STOP)
+            else:
+                self._choose(piece, rows[-1])
+        return [piece for piece in pieces if piece not in examined]
 
     def _hold(self, stream: Stream, first_token: int, piece: Piece) -> None:
         sequence = stream.sequence

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from actors.engines.base import Finish, Info, Request
+from actors.engines.transformers.examiner import Examiner, examiner_of
 from actors.engines.transformers.guides import Guide
 from actors.engines.transformers.sampler import History
 from actors.engines.transformers.sequence import Sequence, sequence_of
@@ -24,10 +25,14 @@ class Stream:
         """Holds the sequence to its grammar; made before it is scheduled."""
         self.copied_bytes = 0
         """Of a decode: KV cache that was fetched for it."""
-        first = None if request.handoff is None else request.handoff.first_token
+        handoff = request.handoff
+        first = None if handoff is None else handoff.first_token
         self.sequence: Sequence = sequence_of(
             request.id, request.prompt, block_tokens=info.block_tokens, first_token=first
         )
+        self.examiner: Examiner | None = None if handoff is not None else examiner_of(request)
+        """Until it has found out about the prompt what is wanted; no business of a decode."""
+        self.sequence.examined = self.examiner is not None
         tokens = self.sequence.tokens
         self._produced = 0 if first is None else 1
         self._resumed = request.resumed
@@ -38,6 +43,11 @@ class Stream:
         self._bannable = sorted(token for token in self._ends if 0 <= token < info.vocabulary)
         output = len(tokens) - self._produced - self._resumed
         self.history = History(self.sampling, tokens, tokens[output:])
+
+    def end_examination(self) -> None:
+        """What was wanted of the prompt is known: from here on it is a sequence like any other."""
+        self.examiner = None
+        self.sequence.examined = False
 
     @property
     def banned(self) -> list[int]:

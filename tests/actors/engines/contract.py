@@ -6,16 +6,18 @@ Nothing here knows how long a step takes: tests wait for outputs, or for a state
 from __future__ import annotations
 
 import asyncio
+import math
 from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 
 from actors.engines.base import Engine, Finish, Handoff, Info, Output, Request, RequestRefused
 from actors.messages.cache import CacheEvent, Stored
-from actors.messages.sampling import Sampling
+from actors.messages.sampling import PromptWish, Sampling
 
 DEADLINE_S = 60.0
 """After this a test is taken to hang; no test comes near it."""
@@ -42,6 +44,12 @@ def prompt_of(length: int, *, salt: int = 0) -> bytes:
 def request_of(number: int, prompt: bytes, max_tokens: int, **sampling: Any) -> Request:
     options = {"temperature": 0.0, "ignore_eos": True, **sampling}
     return Request(number, prompt, Sampling(max_tokens=max_tokens, **options))
+
+
+def wishing(wish: PromptWish, request: Request) -> Request:
+    """The same request, with something to be found out about its prompt."""
+    sampling = msgspec.structs.replace(request.sampling, prompt=wish)
+    return msgspec.structs.replace(request, sampling=sampling)
 
 
 class Listener:
@@ -135,6 +143,14 @@ def apply(index: dict[int, int | None], events: list[CacheEvent]) -> dict[int, i
     return index
 
 
+def vector_of(listener: Listener, number: int) -> list[float]:
+    """What a request for an embedding brought; nothing else came of it."""
+    [output] = listener.outputs[number]
+    assert (output.tokens, output.finish) == ([], Finish.STOP)
+    assert output.findings is not None
+    return array("f", output.findings.embedding).tolist()
+
+
 def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(test)
 
@@ -170,6 +186,75 @@ class EngineContract:
                     assert listener.outputs[number][-1].finish is Finish.LENGTH
                 vocabulary = listener.info.vocabulary
                 assert all(0 <= token < vocabulary for token in listener.tokens(3))
+
+        run(test())
+
+    def test_a_prompt_s_vector_is_the_same_whatever_is_cached_and_beside_it(
+        self, make: Make
+    ) -> None:
+        async def test() -> None:
+            async with running(make()) as listener:
+                fresh = wishing("embedding", request_of(1, prompt_of(300), 1))
+                if not listener.info.embedding_size:
+                    with pytest.raises(RequestRefused, match="embeddings"):
+                        listener.engine.submit(fresh)
+                    return
+                await listener.run(fresh)
+                await listener.run(
+                    wishing("embedding", request_of(2, prompt_of(300), 1)),
+                    request_of(3, prompt_of(40, salt=1), 8),
+                    wishing("embedding", request_of(4, prompt_of(7, salt=2), 1)),
+                )
+                prefill = wishing("embedding", request_of(5, prompt_of(300), 1))
+                await listener.run(msgspec.structs.replace(prefill, phase="prefill"))
+                vectors = [vector_of(listener, number) for number in (1, 2, 5)]
+                assert len(vectors[0]) == listener.info.embedding_size
+                assert math.hypot(*vectors[0]) == pytest.approx(1.0, abs=1e-5)
+                for other in vectors[1:]:
+                    assert other == pytest.approx(vectors[0], abs=1e-5)
+                for number, length in enumerate((1, 257), start=6):
+                    await listener.run(
+                        wishing("embedding", request_of(number, prompt_of(length), 1))
+                    )
+                    assert len(vector_of(listener, number)) == listener.info.embedding_size
+                assert vector_of(listener, 4) != pytest.approx(vectors[0], abs=1e-3)
+                await unloaded(listener.engine)
+
+        run(test())
+
+    def test_a_prompt_s_log_probabilities_come_with_its_first_token(self, make: Make) -> None:
+        async def test() -> None:
+            async with running(make()) as listener:
+                prompt = prompt_of(20)
+                asked = wishing("logprobs", request_of(2, prompt, 3, logprobs=2))
+                long = wishing("logprobs", request_of(4, prompt_of(257), 2, logprobs=0))
+                if not listener.info.prompt_logprobs:
+                    with pytest.raises(RequestRefused, match="log probabilities"):
+                        listener.engine.submit(asked)
+                    return
+                await listener.run(request_of(1, prompt, 3, logprobs=2), asked, long)
+                found = listener.outputs[4][0].findings
+                assert found is not None
+                assert len(found.logprobs) == 257
+                assert len(listener.tokens(4)) == 2
+                findings = listener.outputs[2][0].findings
+                assert findings is not None
+                first, *others = findings.logprobs
+                assert math.isnan(first.chosen.logprob)
+                tokens = [first.chosen.token, *(entry.chosen.token for entry in others)]
+                assert packed(*tokens) == prompt
+                assert all(entry.chosen.logprob <= 0.0 for entry in others)
+                assert listener.tokens(2) == listener.tokens(1)
+                # What was generated is found again when it is part of the prompt.
+                longer = packed(*tokens, *listener.tokens(1))
+                await listener.run(wishing("logprobs", request_of(3, longer, 1, logprobs=2)))
+                again = listener.outputs[3][0].findings
+                said = [entry for output in listener.outputs[1] for entry in output.logprobs or ()]
+                assert again is not None
+                assert [entry.chosen.token for entry in again.logprobs[-3:]] == listener.tokens(1)
+                assert [entry.chosen.logprob for entry in again.logprobs[-3:]] == pytest.approx(
+                    [entry.chosen.logprob for entry in said], abs=1e-3
+                )
 
         run(test())
 

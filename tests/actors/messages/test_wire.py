@@ -13,7 +13,7 @@ from actors.messages.frame import Chunk, Frame
 from actors.messages.hints import Hints
 from actors.messages.key import RequestKey, count_tokens
 from actors.messages.route import Route
-from actors.messages.sampling import Grammar, Logprobs, Sampling, TokenLogprob
+from actors.messages.sampling import Findings, Grammar, Logprobs, Sampling, TokenLogprob
 from actors.messages.submit import ChatPrompt, Submit, TextPrompt, TokenPrompt
 from actors.messages.work import Cancel, Decode, Fetched, Generate, Prefill, Resend
 from actors.runtime.address import Address
@@ -29,6 +29,7 @@ SAMPLING = Sampling(
     logit_bias={7: -100.0},
     logprobs=3,
     grammar=Grammar("regex", "a|b"),
+    prompt="logprobs",
 )
 LOGPROBS = [Logprobs(TokenLogprob(1, -0.5), (TokenLogprob(1, -0.5), TokenLogprob(2, -2.0)))]
 MESSAGES: list[Message] = [
@@ -68,6 +69,7 @@ MESSAGES: list[Message] = [
     Resend(KEY, 2**20),
     Frame(GENERATION, [Chunk(1, 0, 2, [3, 4], "stop", "", 16, LOGPROBS), Chunk(2, 1, 0, [])]),
     Frame(GENERATION, [], [1, 0, 2, 3, 2**40, 1, 2**20, 2**32 - 1]),
+    Frame(CONTEXT, [Chunk(1, 0, 0, [], "stop", findings=Findings(LOGPROBS, b"\0\0\x80?"))]),
 ]
 
 

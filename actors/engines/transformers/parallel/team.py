@@ -11,10 +11,13 @@ from concurrent.futures import Future
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from actors.engines import world
 from actors.engines.base import EngineFailed
+from actors.engines.transformers.examiner import Wanted
 from actors.engines.transformers.options import TransformersOptions
 from actors.engines.transformers.parallel import orders
 from actors.engines.transformers.parallel.collective import MpiSum, NcclSum
@@ -204,6 +207,10 @@ class LeadingRunner(Runner):
     def run(self, works: Sequence[Work]) -> torch.Tensor:
         self._team.begin_step(works)
         return super().run(works)
+
+    def examine(self, works: Sequence[Work], wanted: Wanted) -> list[npt.NDArray[np.float64]]:
+        self._team.begin_step(works)
+        return super().examine(works, wanted)
 
 
 def summed(
