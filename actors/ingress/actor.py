@@ -14,17 +14,16 @@ import msgspec
 
 from actors.ingress import session as life
 from actors.ingress.exchange import Choice, Exchange
+from actors.ingress.failures import api_error
 from actors.ingress.http import HttpServer
 from actors.ingress.measures import Measures, Stopwatch
 from actors.ingress.openai import errors
-from actors.ingress.openai.errors import ApiError
 from actors.ingress.options import IngressOptions
 from actors.ingress.prompt_log import readable
 from actors.ingress.readiness import Readiness
 from actors.ingress.reading import Reading
 from actors.ingress.server.direct import Writes
 from actors.ingress.session import Session
-from actors.ingress.sinks import Head
 from actors.ingress.unwanted import Unwanted
 from actors.messages.assign import Assigned, Rejected
 from actors.messages.cards import Fleet, IngressCard
@@ -261,7 +260,7 @@ class Ingress(Actor):
         )
 
     async def explain(
-        self, head: Head, model: str, work: tuple[Prompt, Sampling], hints: Hints
+        self, request_id: str, model: str, work: tuple[Prompt, Sampling], hints: Hints
     ) -> Explained:
         """What the router would do with a request. Raises ApiError."""
         self._next_number += 1
@@ -269,7 +268,7 @@ class Ingress(Actor):
         hints = msgspec.structs.replace(hints, explain=True)
         answered: asyncio.Future[Explained] = asyncio.get_running_loop().create_future()
         self._explaining[key.number] = answered
-        submit = Submit(key, head.id, model, *work, b"", hints)
+        submit = Submit(key, request_id, model, *work, b"", hints)
         timeout_s = self.options.replay.assign_timeout_s
         try:
             self.tell(self.options.preprocessor, submit)
@@ -360,7 +359,7 @@ class Ingress(Actor):
         answered = self._explaining.get(message.key.number)
         if answered is not None and not answered.done():
             failure = life.Fail(message.why, message.text, message.param, message.retry_after_s)
-            answered.set_exception(_api_error(failure, 0.0, begun=False))
+            answered.set_exception(api_error(failure, 0.0, begun=False))
         self._step(
             message.key.number,
             life.Rejected(
@@ -427,6 +426,8 @@ class Ingress(Actor):
     def _apply(self, choice: Choice, actions: list[life.Action], now: float) -> None:
         for action in actions:
             match action:
+                case life.Learn(findings):
+                    choice.exchange.learn(choice, findings)
                 case life.Deliver(tokens, logprobs):
                     choice.watch.delivered(self._frame_at, len(tokens))
                     if choice.deliver(tokens, logprobs):
@@ -458,7 +459,7 @@ class Ingress(Actor):
     def _fail(self, choice: Choice, failure: life.Fail) -> None:
         session = choice.session
         timeout_s = min(self.options.request_timeout_s, choice.exchange.wishes.timeout_s)
-        error = _api_error(failure, timeout_s, begun=bool(session.delivered))
+        error = api_error(failure, timeout_s, begun=bool(session.delivered))
         self.log.info(
             "request_failed",
             request=choice.exchange.request_id,
@@ -474,6 +475,9 @@ class Ingress(Actor):
         key = RequestKey(self.address, choice.number, action.epoch)
         left = choice.sampling.max_tokens - len(action.delivered)
         sampling = msgspec.structs.replace(choice.sampling, max_tokens=left)
+        if action.delivered:
+            # Whatever was to be found out about the prompt came before them.
+            sampling = msgspec.structs.replace(sampling, prompt="none")
         delivered = packed(action.delivered)
         exchange = choice.exchange
         if action.epoch > 0:
@@ -553,23 +557,3 @@ class Ingress(Actor):
         if choice.timer is not None:
             choice.timer.cancel()
             choice.timer = None
-
-
-def _api_error(failure: life.Fail, timeout_s: float, *, begun: bool) -> ApiError:
-    match failure.why:
-        case "invalid":
-            return errors.bad_field(failure.param or None, failure.text)
-        case "too_long":
-            return errors.bad_field(
-                failure.param or None, failure.text, code="context_length_exceeded"
-            )
-        case "internal":
-            return errors.internal(failure.text)
-        case "timeout" if begun:
-            return errors.timeout_during_generation(timeout_s)
-        case "timeout":
-            return errors.timeout_before_start(timeout_s)
-        case "overloaded" if not begun:
-            return errors.rate_limited(max(failure.retry_after_s, 1.0), failure.text)
-        case _:
-            return errors.unavailable(failure.text, max(failure.retry_after_s, 1.0))

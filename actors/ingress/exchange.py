@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from actors.ingress.measures import Stopwatch
@@ -12,7 +13,7 @@ from actors.ingress.session import Session
 from actors.ingress.sinks import Lane, Sink
 from actors.ingress.wishes import Wishes
 from actors.messages.assign import Assigned
-from actors.messages.sampling import Logprobs, Sampling
+from actors.messages.sampling import Findings, Logprobs, Sampling
 from actors.messages.submit import Prompt
 from actors.text.answers.parser import AnswerParser
 from actors.text.detokenizer import Detokenizer
@@ -135,11 +136,21 @@ class Exchange:
         """Where it is traced."""
         self.is_probe = False
         """Whether no client waits for it: see `readiness`."""
+        self.echoes: Sequence[str] = ()
+        """The choices' prompts, when they are to come with their log probabilities."""
         self._open = 0
 
     def add(self, choice: Choice) -> None:
         self.choices.append(choice)
         self._open += 1
+
+    def learn(self, choice: Choice, findings: Findings) -> None:
+        """Pass on what was found out about a choice's prompt."""
+        if findings.embedding:
+            self.sink.vector(choice.index, findings.embedding)
+        elif self.echoes:
+            self.sink.text(choice.index, self.echoes[choice.index], findings.logprobs)
+        self.begun.set()
 
     def choice_finished(self, choice: Choice, reason: FinishReason) -> None:
         self.sink.finish(choice.index, reason)
@@ -163,6 +174,14 @@ class Exchange:
         if self.error is not None:
             return str(self.error.status)
         return "ok" if self.ended.is_set() else "cancelled"
+
+    def usage_of(self, index: int) -> Usage | None:
+        """Token counts of one choice so far; None while nothing is known."""
+        if index >= len(self.choices):
+            return None
+        session = self.choices[index].session
+        prompt, generated = session.prompt_tokens, len(session.delivered)
+        return Usage.of(prompt, generated, session.cached_tokens) if prompt else None
 
     def usage(self, prompts: int) -> Usage:
         """Token counts: each of the `prompts` once, the outputs of all choices."""

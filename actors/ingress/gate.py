@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -31,13 +32,13 @@ log = structlog.get_logger("gate")
 class Guest:
     """A request that was let in."""
 
-    __slots__ = ("account", "exchange", "headers", "key")
+    __slots__ = ("account", "exchanges", "headers", "key")
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.account: Account | None = None
         """Set when it counts as a request of its key."""
-        self.exchange: Exchange | None = None
+        self.exchanges: list[Exchange] = []
         self.headers: dict[str, str] = {}
 
 
@@ -81,18 +82,23 @@ class Gate:
         """Remember what a request has begun: its key pays for it when it leaves."""
         guest = self._guests.get(request)
         if guest is not None:
-            guest.exchange = exchange
+            guest.exchanges.append(exchange)
 
     def headers(self, request: Request) -> dict[str, str]:
         """What its key may still take, as headers of the answer."""
         guest = self._guests.get(request)
         return {} if guest is None else guest.headers
 
+    def owner(self, request: Request) -> str:
+        """The name of its key; empty without keys."""
+        guest = self._guests.get(request)
+        return "" if guest is None else guest.key.name
+
     def leave(self, request: Request) -> None:
         """The request is over, however it ended."""
         guest = self._guests.pop(request, None)
         if guest is not None and guest.account is not None:
-            guest.account.end(_tokens(guest.exchange), self._clock.now(), self._clock.wall())
+            guest.account.end(_tokens(guest.exchanges), self._clock.now(), self._clock.wall())
 
     def check_model(self, request: Request, model: str) -> None:
         """Raises ApiError: 403 when the key is not for this model."""
@@ -157,11 +163,9 @@ def _signature(path: Path) -> tuple[int, int, int]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _tokens(exchange: Exchange | None) -> int:
-    """What a request has taken, prompt and answer."""
-    if exchange is None:
-        return 0
-    sessions = [choice.session for choice in exchange.choices]
+def _tokens(exchanges: Sequence[Exchange]) -> int:
+    """What a request has taken, prompts and answers."""
+    sessions = [choice.session for exchange in exchanges for choice in exchange.choices]
     return sum(session.prompt_tokens + len(session.delivered) for session in sessions)
 
 

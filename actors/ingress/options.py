@@ -71,6 +71,14 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     logs, metrics or traces."""
     metrics: bool = True
     """Serve `/metrics` of this process for Prometheus."""
+    response_ttl_s: Seconds = 24 * 3600.0
+    """How long a response may be asked for, or followed by `previous_response_id`. They are kept in
+    NATS JetStream, for all ingresses of the service."""
+    response_store_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 256 * 1024 * 1024
+    """Of all responses that are kept; beyond it the oldest go."""
+    max_response_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 1000 * 1000
+    """Of one, with the conversation before it; a longer one is answered and not kept (its `store`
+    is false). A NATS of your own must take messages that long (`max_payload`, 1 MiB by default)."""
     replay: Policy = Policy()
 
     def __post_init__(self) -> None:

@@ -7,7 +7,8 @@ from typing import Literal, cast
 import msgspec
 
 from actors.ingress.openai.errors import bad_field
-from actors.ingress.openai.requests import ChatRequest, GenerationRequest
+from actors.ingress.openai.requests import ChatRequest, CompletionRequest
+from actors.ingress.openai.responses_api.request import ResponsesRequest
 from actors.messages.cards import WorkerCard
 from actors.text.answers.names import ReasoningFamily, ToolFamily
 from actors.text.answers.parser import AnswerParser, answer_parser, markers
@@ -40,13 +41,15 @@ class Reading(msgspec.Struct, frozen=True):
         )
 
 
-def reading_of(asked: GenerationRequest, card: WorkerCard) -> Reading:
+def reading_of(
+    asked: ChatRequest | CompletionRequest | ResponsesRequest, card: WorkerCard
+) -> Reading:
     """Raises ApiError when tools are offered to a model whose way to call them is not known."""
     reading = Reading(
         StopAutomaton(asked.stop_strings) if asked.stop_strings else None,
         asked.skip_special_tokens is not False,
     )
-    if not isinstance(asked, ChatRequest):
+    if isinstance(asked, CompletionRequest):
         return reading
     tools = asked.usable_tools
     family: ToolFamily | Literal["listed"] | None = None

@@ -7,9 +7,11 @@ the socket's buffer, so no task is woken for a token.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from functools import partial
 
 import msgspec
 
@@ -65,6 +67,10 @@ class Sink(ABC):
     def parts(self, index: int, parts: list[Part], logprobs: list[Logprobs] | None) -> None:
         """Instead of `text`, for an answer that is read for calls and reasoning."""
 
+    def vector(self, index: int, embedding: bytes) -> None:
+        """A choice's prompt as packed float32. Only of a request for embeddings."""
+        raise NotImplementedError
+
     @abstractmethod
     def finish(self, index: int, reason: FinishReason) -> None:
         """A choice is complete."""
@@ -76,11 +82,51 @@ class Sink(ABC):
         return None
 
 
+class EventSink(Sink):
+    """Writes server-sent events. Until `open` they are held, so that a request that fails before
+    its first token can still be answered with a status of its own."""
+
+    def __init__(self, limit_bytes: int, overflow: Callable[[], None], writes: Writes) -> None:
+        """`overflow` is called when the client leaves more than `limit_bytes` unread."""
+        self._limit_bytes = limit_bytes
+        self._overflow = overflow
+        self._writes = writes
+        self._held: list[bytes] = []
+        self._outlet: Outlet | None = None
+        self._chunked = True
+
+    def open(self, transport: asyncio.WriteTransport, *, chunked: bool) -> None:
+        """The response's head is out: write what is held, and from now on at once."""
+        self._outlet, self._chunked = Outlet(transport, self._writes, self._waiting), chunked
+        held, self._held = self._held, []
+        if held:
+            self._write(b"".join(held))
+
+    def _write(self, data: bytes) -> None:
+        if self._outlet is None:
+            self._held.append(data)
+        else:
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+            self._outlet.write(chunk)
+
+    def _waiting(self, size: int) -> None:
+        if size > self._limit_bytes:
+            self._overflow()
+
+
 class BodySink(Sink):
     """Collects everything for one JSON body."""
 
-    def __init__(self, head: Head, choices: int, token_bytes: TokenBytes) -> None:
+    def __init__(
+        self,
+        head: Head,
+        choices: int,
+        token_bytes: TokenBytes,
+        hidden: Container[int] = frozenset(),
+    ) -> None:
+        """`hidden`: tokens that show in log probabilities and not in the text."""
         self._head = head
+        self._hidden = hidden
         self._token_bytes = token_bytes
         self._texts: list[list[str]] = [[] for _ in range(choices)]
         self._logprobs: list[list[Logprobs]] = [[] for _ in range(choices)]
@@ -108,6 +154,27 @@ class BodySink(Sink):
     def finish(self, index: int, reason: FinishReason) -> None:
         self._reasons[index] = reason
 
+    def keep_best(self, n: int, of: int, generated: Sequence[int]) -> None:
+        """Of every `of` choices keep the `n` whose tokens are likeliest on average, the best first.
+        `generated`: how many tokens each choice has."""
+        kept: list[int] = []
+        for first in range(0, len(generated), of):
+            candidates = range(first, first + of)
+            scores = {i: self._score(i, generated[i]) for i in candidates}
+            kept += sorted(candidates, key=lambda i: -scores[i])[:n]
+        self._texts = [self._texts[i] for i in kept]
+        self._logprobs = [self._logprobs[i] for i in kept]
+        self._reasons = [self._reasons[i] for i in kept]
+
+    def _score(self, index: int, generated: int) -> float:
+        entries = self._logprobs[index][-generated:] if generated else []
+        total = sum(entry.chosen.logprob for entry in entries)
+        return total / len(entries) if entries else -math.inf
+
+    def drop_logprobs(self) -> None:
+        """They were only needed here."""
+        self._logprobs = [[] for _ in self._logprobs]
+
     def body(self, usage: Usage) -> bytes:
         """The response body, once every choice is complete."""
         head = self._head
@@ -132,14 +199,15 @@ class BodySink(Sink):
 
     def _completion(self, index: int) -> CompletionChoice:
         entries = self._logprobs[index]
-        logprobs = completion_logprobs(entries, self._token_bytes, 0) if entries else None
+        logprobs = None
+        if entries:
+            logprobs = completion_logprobs(entries, self._token_bytes, 0, self._hidden)
         text = "".join(self._texts[index])
         return CompletionChoice(index, text, self._reasons[index], logprobs)
 
 
-class StreamSink(Sink):
-    """Writes server-sent events. Until `open` they are held, so that a request that fails before
-    its first token can still be answered with a status of its own."""
+class StreamSink(EventSink):
+    """The chunks of chat completions and completions."""
 
     def __init__(
         self,
@@ -149,22 +217,30 @@ class StreamSink(Sink):
         limit_bytes: int,
         overflow: Callable[[], None],
         writes: Writes,
+        count: Callable[[int], Usage | None] | None = None,
+        hidden: Container[int] = frozenset(),
     ) -> None:
+        """`hidden`: as of `BodySink`. `count`: the tokens of a choice so far, for clients that want
+        to see them in every chunk."""
+        super().__init__(limit_bytes, overflow, writes)
         make = ChatStream if head.kind == "chat" else CompletionStream
         self._streams: Sequence[ChatStream | CompletionStream] = [
-            make(head.id, head.created, head.model, index=i, include_usage=head.include_usage)
+            make(
+                head.id,
+                head.created,
+                head.model,
+                index=i,
+                include_usage=head.include_usage,
+                count=None if count is None else partial(count, i),
+            )
             for i in range(choices)
         ]
         self._head = head
+        self._counts = count is not None
+        self._hidden = hidden
         self._token_bytes = token_bytes
-        self._limit_bytes = limit_bytes
-        self._overflow = overflow
-        self._held: list[bytes] = []
         self._begun = [head.kind == "completion"] * choices
         self._offsets = [0] * choices
-        self._writes = writes
-        self._outlet: Outlet | None = None
-        self._chunked = True
 
     def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
         stream = self._streams[index]
@@ -195,13 +271,6 @@ class StreamSink(Sink):
         self.text(index, "", None)
         self._write(self._streams[index].finish(reason))
 
-    def open(self, transport: asyncio.WriteTransport, *, chunked: bool) -> None:
-        """The response's head is out: write what is held, and from now on at once."""
-        self._outlet, self._chunked = Outlet(transport, self._writes, self._waiting), chunked
-        held, self._held = self._held, []
-        if held:
-            self._write(b"".join(held))
-
     def end(self, usage: Usage | None, error: ApiError | None) -> None:
         """Write what closes the stream; the caller ends the response."""
         if error is not None:
@@ -219,17 +288,11 @@ class StreamSink(Sink):
             return None
         if self._head.kind == "chat":
             return chat_logprobs(logprobs, self._token_bytes)
-        return completion_logprobs(logprobs, self._token_bytes, self._offsets[index])
-
-    def _write(self, data: bytes) -> None:
-        if self._outlet is None:
-            self._held.append(data)
-        else:
-            chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
-            self._outlet.write(chunk)
+        offset = self._offsets[index]
+        return completion_logprobs(logprobs, self._token_bytes, offset, self._hidden)
 
     def lane(self, index: int) -> Lane | None:
-        if self._outlet is None or not self._begun[index]:
+        if self._outlet is None or not self._begun[index] or self._counts:
             return None
         write = self._outlet.write
         before, after = self._streams[index].around_content
@@ -244,10 +307,6 @@ class StreamSink(Sink):
             write(b"".join((head, before, text, after)))
 
         return as_a_chunk
-
-    def _waiting(self, size: int) -> None:
-        if size > self._limit_bytes:
-            self._overflow()
 
 
 def new_call_id() -> str:

@@ -13,6 +13,7 @@ from actors.ingress.openai.errors import bad_field, missing_field
 from actors.ingress.openai.requests import check_messages
 from actors.messages.cards import WorkerCard
 from actors.messages.key import count_tokens
+from actors.messages.submit import ChatPrompt
 from actors.text.chat_template import ChatTemplateError, join_text_parts, read_call_arguments
 from actors.text.tokenizer import Tokenizer, unpacked
 
@@ -88,6 +89,22 @@ def tokenize(asked: Tokenize, tokenizer: Tokenizer, card: WorkerCard) -> bytes:
     return msgspec.json.encode(
         Tokenized(count_tokens(packed), card.max_context_tokens, tokens, spelled)
     )
+
+
+def count_chat(prompt: ChatPrompt, tokenizer: Tokenizer) -> int:
+    """How many tokens a conversation is. Raises ApiError."""
+    try:
+        text = tokenizer.chat_templates.render(
+            read_call_arguments(join_text_parts(msgspec.json.decode(prompt.messages))),
+            tools=msgspec.json.decode(prompt.tools),
+            add_generation_prompt=prompt.add_generation_prompt,
+            kwargs=msgspec.json.decode(prompt.template_arguments),
+        )
+        return count_tokens(tokenizer.encode(text, add_special_tokens=False))
+    except ChatTemplateError as error:
+        raise bad_field("messages", f"The chat template refuses: {error}") from error
+    except ValueError as error:
+        raise bad_field("messages", f"The text cannot be tokenised: {error}.") from error
 
 
 def detokenize(asked: Detokenize, tokenizer: Tokenizer) -> bytes:

@@ -23,10 +23,12 @@ DEPENDS = frozenset(
         "best_of",
         "chat_template_kwargs",
         "echo",
+        "input",
         "logit_bias",
         "messages",
         "min_tokens",
         "n",
+        "previous_response_id",
         "prompt",
         "stop_token_ids",
         "stream_options",
@@ -47,6 +49,7 @@ GUIDED = frozenset(
         "guided_regex",
         "response_format",
         "structured_outputs",
+        "text",
         "tools",
     }
 )
@@ -71,7 +74,7 @@ def map_body(_context: Any, body: Any) -> Any:
     model = body.get("model")
     if isinstance(model, str) and 1 <= len(model) <= MAX_NAME:
         body["model"] = MODEL
-    for name in ("max_tokens", "max_completion_tokens"):
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
         _cap(body, name, MAX_TOKENS, ANY_INT)
     for name in ("n", "best_of"):
         _cap(body, name, MAX_CHOICES, MAX_N)

@@ -293,7 +293,6 @@ def _inside(world: World) -> Iterator[None]:
         ("actors.runtime.process.process_started", lambda pid: pid),
         ("actors.runtime.node.process_started", lambda pid: pid),
         ("actors.runtime.clock.time", clock),
-        ("actors.ingress.http.time", clock),
         ("actors.ingress.server.listener._listening", world.streams.bind),
         (
             "actors.router.actor.random",

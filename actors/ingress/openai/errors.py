@@ -6,7 +6,7 @@ the whole family.
     invalid_json, bad_field, unsupported, context_too_long,
     malformed_request                                        400
     unauthorized                                             401
-    not_found, unknown_model, model_of_other_kind, path_not_served            404
+    not_found, not_kept, unknown_model, model_of_other_kind, path_not_served  404
     method_not_allowed                                       405
     timeout_before_start                                     408
     body_too_large                                           413
@@ -142,9 +142,16 @@ def path_not_served(path: str) -> ApiError:
     """A part of OpenAI's API that this server lacks."""
     return ApiError(
         404,
-        f"{path} is not served here; chat completions and completions are.",
+        f"{path} is not served here; /openapi.json lists what is.",
         type=INVALID_REQUEST,
         code="not_served",
+    )
+
+
+def not_kept(name: str) -> ApiError:
+    """A response that was never made, was not stored, was deleted, or whose time is over."""
+    return ApiError(
+        404, f"Response with id '{name}' not found.", type=INVALID_REQUEST, code="not_found"
     )
 
 

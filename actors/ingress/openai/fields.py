@@ -14,6 +14,8 @@ MAX_STOP_CHARACTERS = 512
 MAX_STOP_TOKENS = 128
 MAX_LOGIT_BIASES = 1024
 MAX_TOP_LOGPROBS = 20
+MAX_NAME = 512
+"""Characters of a name that a client makes up."""
 UNLIMITED_TOKENS = 2**31 - 1
 """More than any context holds; the largest `max_tokens` accepted."""
 
@@ -36,7 +38,7 @@ StopTokenIds = Annotated[list[TokenId], Meta(max_length=MAX_STOP_TOKENS)]
 LogitBias = Annotated[
     dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_LOGIT_BIASES)
 ]
-ModelName = Annotated[str, Meta(min_length=1, max_length=512)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Prompt = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -45,7 +47,7 @@ Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
-    """Refused when true: a chunk's bytes are made once a stream."""
+    """Every chunk has the counts of its choice so far."""
 
 
 class ContentPart(msgspec.Struct, frozen=True, gc=False):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Container, Iterable
 
 import msgspec
 
@@ -35,8 +36,8 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
@@ -63,22 +64,31 @@ def chat_logprobs(entries: Iterable[Logprobs], token_bytes: TokenBytes) -> ChatL
 
 
 def completion_logprobs(
-    entries: Iterable[Logprobs], token_bytes: TokenBytes, text_offset: int
+    entries: Iterable[Logprobs],
+    token_bytes: TokenBytes,
+    text_offset: int,
+    hidden: Container[int] = frozenset(),
 ) -> CompletionLogprobs:
     r"""For `choices[].logprobs` of completions. `text_offset` is where the first token begins, in
-    characters of the text. A token that is no whole character shows as `bytes:\xe4`, so that two
-    of them do not fall together in `top_logprobs`, and counts as no character.
+    characters of the text. A prompt's first token has no probability, and null stands for it. A
+    token that is no whole character shows as `bytes:\xe4`, so that two of them do not fall
+    together in `top_logprobs`, and counts as no character; neither do `hidden` tokens.
     """
     made = CompletionLogprobs([], [], [], [])
     for position in entries:
         spelled = token_bytes(position.chosen.token)
         made.tokens.append(_name(spelled))
-        made.token_logprobs.append(_finite(position.chosen.logprob))
-        made.top_logprobs.append(
-            {_name(token_bytes(top.token)): _finite(top.logprob) for top in position.top}
-        )
+        if math.isnan(position.chosen.logprob):
+            made.token_logprobs.append(None)
+            made.top_logprobs.append(None)
+        else:
+            made.token_logprobs.append(_finite(position.chosen.logprob))
+            made.top_logprobs.append(
+                {_name(token_bytes(top.token)): _finite(top.logprob) for top in position.top}
+            )
         made.text_offset.append(text_offset)
-        text_offset += len(spelled.decode("utf-8", "ignore"))
+        if position.chosen.token not in hidden:
+            text_offset += len(spelled.decode("utf-8", "ignore"))
     return made
 
 

@@ -16,15 +16,14 @@ from actors.ingress.openai import fields
 from actors.ingress.openai.catalogue import KNOWN
 from actors.ingress.openai.decoding import Decoder, unknown_fields
 from actors.ingress.openai.errors import bad_field, missing_field, unsupported
-from actors.ingress.openai.structured import StructuredFields
+from actors.ingress.openai.sampling_fields import SamplingFields
 from actors.ingress.openai.tools import ToolChoice, Tools, read_tools
-from actors.messages.sampling import Grammar, Sampling
+from actors.messages.sampling import Grammar, PromptWish
 
-_SEED_MASK = 2**63 - 1
 _NONE = msgspec.Raw(b"null")
 
 
-class _NotServed(StructuredFields, kw_only=True):
+class _NotServed(SamplingFields, kw_only=True):
     """Fields of this API and its usual extensions that would change the answer, and that this
     server does not serve. A request may have them null, or with the value that changes nothing."""
 
@@ -60,27 +59,9 @@ HARMLESS: dict[str, tuple[object, ...]] = {
 class GenerationRequest(_NotServed, kw_only=True):
     """What chat and plain completions have in common, under the names of the wire."""
 
-    model: fields.ModelName
     max_tokens: fields.TokenCount | None = None
-    temperature: fields.Temperature | None = None
-    top_p: fields.TopP | None = None
-    top_k: fields.TopK | None = None
-    min_p: fields.MinP | None = None
     n: fields.Choices | None = None
-    seed: fields.Seed | None = None
-    stop: fields.Stop | None = None
-    stop_token_ids: fields.StopTokenIds | None = None
-    ignore_eos: bool | None = None
-    min_tokens: fields.MinTokens | None = None
-    presence_penalty: fields.Penalty | None = None
-    frequency_penalty: fields.Penalty | None = None
-    repetition_penalty: fields.RepetitionPenalty | None = None
-    logit_bias: fields.LogitBias | None = None
-    stream: bool | None = None
     stream_options: fields.StreamOptions | None = None
-    skip_special_tokens: bool | None = None
-    add_special_tokens: bool | None = None
-    user: str | None = None
     metadata: dict[str, Any] | None = None
 
     @property
@@ -89,54 +70,25 @@ class GenerationRequest(_NotServed, kw_only=True):
         return self.n or 1
 
     @property
+    def candidates(self) -> int:
+        """How many are computed for each prompt, of which the best `choices` are given."""
+        return self.choices
+
+    @property
+    def counts_along(self) -> bool:
+        """Whether every chunk of a stream has the counts of its choice so far."""
+        options = self.stream_options
+        return options is not None and bool(options.continuous_usage_stats)
+
+    @property
     def include_usage(self) -> bool:
         """Whether a stream ends with a chunk of token counts."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
-    def stop_strings(self) -> tuple[str, ...]:
-        if self.stop is None:
-            return ()
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-
-    @property
     def token_limit(self) -> int | None:
         """Tokens the client wants at most; None when it did not say."""
         return self.max_tokens
-
-    @property
-    def wanted_logprobs(self) -> int | None:
-        """As `Sampling.logprobs`: None for none, else how many beside the chosen token's."""
-        raise NotImplementedError
-
-    def sampling(self, default_max_tokens: int | None, seed: int, *, choice: int = 0) -> Sampling:
-        """How the tokens of one choice are chosen.
-
-        `default_max_tokens` holds when the client gave no limit; None then means until the context
-        is full. `seed` likewise, 0 ≤ seed < 2**63. Choices of one request have seeds that follow
-        each other, so that they differ and can be asked for again. Raises ApiError when
-        `min_tokens` is above the limit.
-        """
-        max_tokens = self.token_limit or default_max_tokens or fields.UNLIMITED_TOKENS
-        if (self.min_tokens or 0) > max_tokens:
-            raise bad_field("min_tokens", f"'min_tokens' must be at most {max_tokens}.")
-        return Sampling(
-            max_tokens=max_tokens,
-            seed=((seed if self.seed is None else self.seed) + choice) & _SEED_MASK,
-            temperature=_given(self.temperature, 1.0),
-            top_p=_given(self.top_p, 1.0),
-            top_k=max(0, self.top_k or 0),
-            min_p=_given(self.min_p, 0.0),
-            stop_token_ids=tuple(self.stop_token_ids or ()),
-            ignore_eos=bool(self.ignore_eos),
-            min_tokens=self.min_tokens or 0,
-            presence_penalty=_given(self.presence_penalty, 0.0),
-            frequency_penalty=_given(self.frequency_penalty, 0.0),
-            repetition_penalty=_given(self.repetition_penalty, 1.0),
-            logit_bias=self.logit_bias or {},
-            logprobs=self.wanted_logprobs,
-            grammar=self.grammar,
-        )
 
     def _check(self) -> Self:
         """What the decoder cannot say of single fields. Raises ApiError."""
@@ -146,12 +98,8 @@ class GenerationRequest(_NotServed, kw_only=True):
                 _check_harmless(name, value)
         if self.stream_options is not None and not self.stream:
             raise bad_field("stream_options", "'stream_options' needs 'stream' to be true.")
-        if self.stream_options is not None and self.stream_options.continuous_usage_stats:
-            raise unsupported("stream_options.continuous_usage_stats")
         _ = self.grammar  # raises for what cannot be read
-        limit = self.token_limit
-        if limit is not None and (self.min_tokens or 0) > limit:
-            raise bad_field("min_tokens", f"'min_tokens' must be at most {limit}.")
+        self.check_limits()
         return self
 
 
@@ -223,27 +171,41 @@ class CompletionRequest(GenerationRequest, kw_only=True):
             case str(text):
                 return (text,)
             case [int(), *_]:
-                return (_packed(self.prompt),)
+                return (packed(self.prompt),)
             case several:
-                return tuple(one if isinstance(one, str) else _packed(one) for one in several)
+                return tuple(one if isinstance(one, str) else packed(one) for one in several)
+
+    @property
+    def candidates(self) -> int:
+        return self.best_of or self.choices
 
     @property
     def wanted_logprobs(self) -> int | None:
-        return self.logprobs
+        # Which are the best is told by them.
+        return 0 if self.logprobs is None and self.candidates > self.choices else self.logprobs
+
+    @property
+    def prompt_wish(self) -> PromptWish:
+        return "logprobs" if self.echo and self.logprobs is not None else "none"
 
     def _check(self) -> Self:
         super()._check()
-        _check_prompt(self.prompt)
-        several = len(self.prompt) if _is_several(self.prompt) else 1
+        check_prompt(self.prompt, "prompt")
+        several = len(self.prompt) if is_several(self.prompt) else 1
         if several * self.choices > fields.MAX_CHOICES:
             raise bad_field("n", f"'n' times prompts must be at most {fields.MAX_CHOICES}.")
-        if self.best_of is not None and self.best_of < self.choices:
-            raise bad_field("best_of", "'best_of' must be at least 'n'.")
-        if self.best_of is not None and self.best_of > self.choices:
-            raise unsupported("best_of", "'best_of' above 'n' is not supported by this server.")
-        if self.echo and self.logprobs is not None:
-            raise unsupported("echo", "'echo' with 'logprobs' is not supported by this server.")
+        if self.best_of is not None:
+            self._check_best_of(self.best_of, several)
         return self
+
+    def _check_best_of(self, best_of: int, prompts: int) -> None:
+        if best_of < self.choices:
+            raise bad_field("best_of", "'best_of' must be at least 'n'.")
+        if best_of > self.choices and self.stream:
+            raise bad_field("best_of", "'best_of' above 'n' cannot go with 'stream'.")
+        if prompts * best_of > fields.MAX_CHOICES:
+            text = f"'best_of' times prompts must be at most {fields.MAX_CHOICES}."
+            raise bad_field("best_of", text)
 
 
 def parse_chat(body: bytes) -> ChatRequest:
@@ -274,10 +236,6 @@ _CHAT = Decoder(ChatRequest)
 _COMPLETION = Decoder(CompletionRequest)
 _MESSAGES = Decoder(list[fields.Message])
 _ANYTHING: Decoder[object] = Decoder(object)
-
-
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _check_harmless(name: str, raw: msgspec.Raw) -> None:
@@ -312,25 +270,28 @@ def check_messages(messages: list[fields.Message]) -> None:
                 raise missing_field(f"{where}[{position}].text")
 
 
-def _is_several(prompt: fields.Prompt) -> bool:
+def is_several(prompt: fields.Prompt) -> bool:
+    """Whether it is an array of prompts."""
     return not isinstance(prompt, str) and not isinstance(prompt[0], int)
 
 
-def _check_prompt(prompt: fields.Prompt) -> None:
-    """The decoder lets an array mix what it may hold; a client may not. Never an empty array."""
+def check_prompt(prompt: fields.Prompt, param: str) -> None:
+    """The decoder lets an array mix what it may hold; a client may not. Never an empty array.
+    Raises ApiError."""
     if isinstance(prompt, str):
         return
     kind = type(prompt[0])
     for index, one in enumerate(prompt):
         if type(one) is not kind:
             raise bad_field(
-                f"prompt[{index}]",
-                "'prompt' must be a string, or an array of strings, of token ids, or of arrays of "
-                "token ids.",
+                f"{param}[{index}]",
+                f"'{param}' must be a string, or an array of strings, of token ids, or of arrays "
+                "of token ids.",
             )
         if one == []:
-            raise bad_field(f"prompt[{index}]", "A prompt of token ids must not be empty.")
+            raise bad_field(f"{param}[{index}]", "A prompt of token ids must not be empty.")
 
 
-def _packed(tokens: Any) -> bytes:  # a list of ints once checked
+def packed(tokens: Any) -> bytes:  # a list of ints once checked
+    """Token ids as they travel."""
     return struct.pack(f"<{len(tokens)}I", *tokens)

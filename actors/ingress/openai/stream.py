@@ -7,7 +7,7 @@ and after the text, and a token costs one JSON string and two joins.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -50,11 +50,14 @@ class _Stream(ABC):
         *,
         index: int = 0,
         include_usage: bool = False,
+        count: Callable[[], Usage | None] | None = None,
         system_fingerprint: str | None = None,
     ) -> None:
         """`created` in Unix seconds. With `include_usage` every chunk but the last has a usage of
-        null, as the API promises.
+        null, as the API promises; with `count` it has what that returns, None while nothing is
+        known.
         """
+        self._count = count
         head = _encode(
             {
                 "id": id,
@@ -83,10 +86,16 @@ class _Stream(ABC):
         self, text: str, logprobs: ChatLogprobs | CompletionLogprobs | None = None
     ) -> bytes:
         """One chunk of text. Lone surrogates are not text and raise UnicodeEncodeError."""
+        if self._count is not None:
+            self._recount(self._count())
         if logprobs is None:
             return b"".join((self._before, _encode(text), self._after))
         before, after = self._around_text(_encode(logprobs))
         return b"".join((before, _encode(text), after))
+
+    def _recount(self, usage: Usage | None) -> None:
+        self._close = b"".join((b'],"usage":', _encode(usage), b"}", _END))
+        self._before, self._after = self._around_text(b"null")
 
     @abstractmethod
     def finish(self, reason: FinishReason) -> bytes:
@@ -110,6 +119,8 @@ class ChatStream(_Stream):
 
     def role(self) -> bytes:
         """The first chunk: says who speaks, with no text yet."""
+        if self._count is not None:
+            self._recount(self._count())
         return b"".join(
             (
                 self._choice,
@@ -136,6 +147,8 @@ class ChatStream(_Stream):
 
     def delta(self, delta: Mapping[str, Any], logprobs: ChatLogprobs | None = None) -> bytes:
         """One chunk with this delta."""
+        if self._count is not None:
+            self._recount(self._count())
         return b"".join(
             (
                 self._choice,
@@ -149,6 +162,8 @@ class ChatStream(_Stream):
         )
 
     def finish(self, reason: FinishReason) -> bytes:
+        if self._count is not None:
+            self._recount(self._count())
         return b"".join(
             (
                 self._choice,
@@ -170,6 +185,8 @@ class CompletionStream(_Stream):
         return self._choice + b'"text":', after
 
     def finish(self, reason: FinishReason) -> bytes:
+        if self._count is not None:
+            self._recount(self._count())
         return b"".join(
             (
                 self._choice,

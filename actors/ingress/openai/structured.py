@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from actors.ingress.openai.decoding import Decoder
 from actors.ingress.openai.errors import bad_field, missing_field, unsupported
 from actors.messages.sampling import Grammar
 
@@ -88,8 +87,15 @@ def schema_grammar(schema: object, param: str) -> Grammar:
     if len(text) > MAX_GRAMMAR_CHARACTERS:
         raise bad_field(param, f"'{param}' is longer than {MAX_GRAMMAR_CHARACTERS} characters.")
     if isinstance(schema, str):
-        _ANY.decode(schema.encode(), within=param)
+        _check_json(schema, param)
     return Grammar("json_schema", text, param)
+
+
+def _check_json(text: str, param: str) -> None:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise bad_field(param, f"Invalid '{param}': not JSON: {error}.") from error
 
 
 def _of_format(asked: ResponseFormat | None) -> list[Grammar]:
@@ -142,6 +148,3 @@ def _of_parts(
     if grammar is not None:
         found.append(Grammar("grammar", grammar, f"{prefix}grammar"))
     return found
-
-
-_ANY: Decoder[object] = Decoder(object)

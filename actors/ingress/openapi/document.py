@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from actors.ingress.openai.responses_api.record import MAX_PAGE
+from actors.ingress.openapi.responses import ANSWERS
 from actors.ingress.openapi.schemas import REF, Schema, components
 
 JSON = "application/json"
@@ -39,13 +41,26 @@ class Operation(NamedTuple):
     @property
     def path(self) -> str:
         """As OpenAPI writes it."""
-        return self.pattern.replace("*", "{model}")
+        names = [p["name"] for p in self.parameters if p["in"] == "path"]
+        return self.pattern.replace("*", f"{{{names[0]}}}") if names else self.pattern
 
 
 _BODY_ERRORS = (400, 408, 413, 503)
 _GENERATION_ERRORS = (*_BODY_ERRORS, 403, 404, 429, 504)
 _STATUSES = (400, 401, 403, 404, 408, 413, 429, 431, 500, 503, 504)
 _MODEL: Schema = {"name": "model", "schema": {"type": "string"}}
+
+_RESPONSE_ID: Schema = {
+    "name": "response_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+}
+
+
+def _query(name: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "schema": schema}
+
 
 OPERATIONS = (
     Operation(
@@ -60,6 +75,53 @@ OPERATIONS = (
         takes="CompletionRequest",
         gives="Completion",
         streams=True,
+        errors=_GENERATION_ERRORS,
+    ),
+    Operation(
+        *("POST", "/v1/responses", "createResponse", "Answer, and keep the conversation"),
+        takes="ResponsesRequest",
+        gives="Response",
+        streams=True,
+        errors=_GENERATION_ERRORS,
+    ),
+    Operation(
+        *("POST", "/v1/responses/input_tokens", "countInputTokens", "Tokens of a prompt"),
+        takes="ResponsesRequest",
+        gives="InputTokens",
+        errors=(*_BODY_ERRORS, 404, 429),
+    ),
+    Operation(
+        *("GET", "/v1/responses/*", "retrieveResponse", "One that is kept"),
+        gives="Response",
+        errors=(404, 503),
+        parameters=(_RESPONSE_ID,),
+    ),
+    Operation(
+        *("DELETE", "/v1/responses/*", "deleteResponse", "Keep it no longer"),
+        gives="Deleted",
+        errors=(404, 503),
+        parameters=(_RESPONSE_ID,),
+    ),
+    Operation(
+        *("GET", "/v1/responses/*/input_items", "listInputItems", "What it was made from"),
+        gives="ItemList",
+        errors=(404, 503),
+        parameters=(
+            _RESPONSE_ID,
+            _query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
+            _query("order", {"enum": ["asc", "desc"]}),
+            _query("after", {"type": "string"}),
+        ),
+    ),
+    Operation(
+        *("POST", "/v1/responses/*/cancel", "cancelResponse", "Refused: none is in background"),
+        errors=(404, 429, 503),
+        parameters=(_RESPONSE_ID,),
+    ),
+    Operation(
+        *("POST", "/v1/embeddings", "createEmbeddings", "Texts to vectors"),
+        takes="EmbeddingsRequest",
+        gives="EmbeddingList",
         errors=_GENERATION_ERRORS,
     ),
     Operation("GET", "/v1/models", "listModels", "What is served", gives="ModelList"),
@@ -122,7 +184,7 @@ def document(routes: Iterable[tuple[str, str]], *, keys: bool) -> bytes:
             methods = paths.setdefault(operation.path, {})
             methods[operation.method.lower()] = _operation(operation, keys=keys)
     parts: dict[str, Any] = {
-        "schemas": {**components(), **_OWN_SCHEMAS},
+        "schemas": {**components(), **ANSWERS, **_OWN_SCHEMAS},
         "responses": {_problem(status): _answer(status, "ErrorBody") for status in _STATUSES},
     }
     if keys:

@@ -12,14 +12,18 @@ from typing import Any, get_args
 import msgspec
 
 from actors.ingress.openai import catalogue, fields
+from actors.ingress.openai.embeddings import MAX_INPUTS, EmbeddingList, EmbeddingsRequest
 from actors.ingress.openai.errors import ErrorBody
 from actors.ingress.openai.requests import HARMLESS, ChatRequest, CompletionRequest
 from actors.ingress.openai.responses import ChatCompletion, Completion, Model, ModelList
+from actors.ingress.openai.responses_api.request import REFUSED, ResponsesRequest
 from actors.ingress.openai.tools import MAX_TOOLS, Tool
+from actors.ingress.openapi import responses
 from actors.ingress.readiness import Health
 from actors.ingress.tokenizing import Detokenize, Detokenized, Tokenize, Tokenized
 
 Schema = dict[str, Any]
+_HARMLESS = {**HARMLESS, **{name: values for name, (values, _) in REFUSED.items()}}
 REF = "#/components/schemas/{name}"
 
 _TEXT_PART: Schema = {
@@ -84,19 +88,45 @@ _READ_ELSEWHERE: dict[str, Schema] = {
 def components() -> dict[str, Schema]:
     """All schemas, by the names that `REF` takes."""
     chat, completion = _plain(ChatRequest), _plain(CompletionRequest)
+    response = _plain(ResponsesRequest)
     kinds = (
-        *(chat, completion, Tokenize, Detokenize, Tool),
+        *(chat, completion, response, Tokenize, Detokenize, Tool),
         *(ChatCompletion, Completion, Tokenized, Detokenized, Model, ModelList),
-        *(ErrorBody, Health),
+        *(EmbeddingsRequest, EmbeddingList, ErrorBody, Health),
     )
     _, found = msgspec.json.schema_components(kinds, ref_template=REF)
-    _complete(found["ChatRequest"], (*catalogue.CHAT, *catalogue.CHAT_EXTENSIONS))
-    _complete(found["CompletionRequest"], catalogue.COMPLETION)
+    both = catalogue.EXTENSIONS
+    _complete(found["ChatRequest"], (*catalogue.CHAT, *both, *catalogue.CHAT_EXTENSIONS))
+    _complete(found["CompletionRequest"], (*catalogue.COMPLETION, *both))
+    _complete_response(found)
+    embeddings = (*catalogue.EMBEDDINGS, *catalogue.EMBEDDINGS_EXTENSIONS)
+    _complete(found["EmbeddingsRequest"], embeddings)
+    found["EmbeddingsRequest"]["properties"]["input"] |= _inputs()
     found["Tokenize"]["properties"]["messages"] = {"anyOf": [_MESSAGES, {"type": "null"}]}
     del found["Message"], found["ContentPart"]
     for name in ("ChatRequest", "CompletionRequest"):
         found[name]["properties"]["stream_options"] = _STREAM_OPTIONS
     return found
+
+
+def _inputs() -> Schema:
+    """As prompts, none of them empty."""
+    text = {"type": "string", "minLength": 1}
+    _, _, *tokens = _PROMPT["anyOf"]
+    several = {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS, "items": text}
+    return {"anyOf": [text, several, *tokens]}
+
+
+def _complete_response(found: dict[str, Schema]) -> None:
+    schema = found["ResponsesRequest"]
+    _complete(schema, (*catalogue.RESPONSES, *catalogue.RESPONSES_EXTENSIONS))
+    properties = schema["properties"]
+    properties["input"] |= responses.INPUT
+    properties["tools"] |= responses.TOOLS
+    properties["response_format"] = {"type": "null", "description": "Refused: use `text.format`"}
+    properties["truncation"] |= {"enum": ["disabled", None]}
+    for name in ("FunctionTool", "InputItem", "Part"):
+        del found[name]
 
 
 _STREAM_OPTIONS: Schema = {
@@ -105,7 +135,7 @@ _STREAM_OPTIONS: Schema = {
             "type": "object",
             "properties": {
                 "include_usage": {"type": ["boolean", "null"]},
-                "continuous_usage_stats": {"enum": [False, None]},
+                "continuous_usage_stats": {"type": ["boolean", "null"]},
             },
         },
         {"type": "null"},
@@ -134,13 +164,13 @@ def _plain(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
 def _complete(schema: Schema, known: tuple[catalogue.Field, ...]) -> None:
     """Say what becomes of every field, as the catalogue does."""
     properties: dict[str, Schema] = schema["properties"]
-    listed = {field.name: field for field in (*known, *catalogue.EXTENSIONS)}
+    listed = {field.name: field for field in known}
     for name in sorted(properties.keys() - listed.keys()):
         # Refused fields of the other endpoint.
         del properties[name]
     for name, field in sorted(listed.items()):
         if field.fate == "refused" and properties.get(name, {}) in ({}, {"default": None}):
-            properties[name] = {"enum": [None, *HARMLESS.get(name, ())]}
+            properties[name] = {"enum": [None, *_HARMLESS.get(name, ())]}
         elif name in _READ_ELSEWHERE:
             properties[name] = dict(_READ_ELSEWHERE[name])
         else:

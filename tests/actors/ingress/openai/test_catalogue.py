@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from openai.types import completion_create_params
+from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 
 from actors.ingress.openai.catalogue import (
     CHAT,
     CHAT_EXTENSIONS,
     COMPLETION,
+    EMBEDDINGS,
+    EMBEDDINGS_EXTENSIONS,
     EXTENSIONS,
+    RESPONSES,
+    RESPONSES_EXTENSIONS,
     Field,
     tables,
 )
+from actors.ingress.openai.embeddings import EmbeddingsRequest, parse_embeddings
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.openai.requests import (
     ChatRequest,
@@ -26,6 +33,7 @@ from actors.ingress.openai.requests import (
     parse_completion,
     refuse_unknown,
 )
+from actors.ingress.openai.responses_api.request import ResponsesRequest, parse_responses
 from tests.actors.ingress.openai.test_requests import chat_body, completion_body
 
 NEEDS: dict[str, dict[str, Any]] = {
@@ -47,6 +55,22 @@ def check(field: Field, parse: Any, body: Any) -> None:
     if field.name != "metadata":
         assert (field.name in ignored(raw, request)) == (field.fate == "ignored")
     refuse_unknown(raw, request)
+
+
+def responses_body(**fields: Any) -> bytes:
+    return json.dumps({"model": "m", "input": "hi", **fields}).encode()
+
+
+def check_responses(field: Field) -> None:
+    raw = responses_body(**{field.name: field.example})
+    if field.fate == "refused":
+        with pytest.raises(ApiError) as caught:
+            parse_responses(raw, unknown="ignore")
+        assert (caught.value.status, caught.value.param) == (400, field.name)
+        return
+    parse_responses(raw, unknown="refuse")
+    if field.fate == "supported":
+        assert field.name in ResponsesRequest.__struct_fields__
 
 
 def by_name(fields: tuple[Field, ...]) -> pytest.MarkDecorator:
@@ -74,6 +98,33 @@ def test_chat_extension(field: Field) -> None:
     check(field, parse_chat, chat_body)
 
 
+def check_embeddings(field: Field) -> None:
+    raw = json.dumps({"model": "m", "input": "hi", field.name: field.example}).encode()
+    parse_embeddings(raw, unknown="refuse")
+    assert field.fate == "supported"
+    assert field.name in EmbeddingsRequest.__struct_fields__
+
+
+@by_name(EMBEDDINGS)
+def test_embeddings(field: Field) -> None:
+    check_embeddings(field)
+
+
+@by_name(EMBEDDINGS_EXTENSIONS)
+def test_embeddings_extension(field: Field) -> None:
+    check_embeddings(field)
+
+
+@by_name(RESPONSES)
+def test_responses(field: Field) -> None:
+    check_responses(field)
+
+
+@by_name(RESPONSES_EXTENSIONS)
+def test_responses_extension(field: Field) -> None:
+    check_responses(field)
+
+
 @pytest.mark.parametrize(
     ("module", "fields"), [(chat_create_params, CHAT), (completion_create_params, COMPLETION)]
 )
@@ -88,8 +139,30 @@ def test_the_table_has_every_field_of_the_official_client(
 
 
 @pytest.mark.parametrize(
+    ("kinds", "fields"),
+    [
+        (
+            (
+                response_create_params.ResponseCreateParamsStreaming,
+                response_create_params.ResponseCreateParamsNonStreaming,
+            ),
+            RESPONSES,
+        ),
+        ((embedding_create_params.EmbeddingCreateParams,), EMBEDDINGS),
+    ],
+)
+def test_the_newer_tables_have_every_field_of_the_official_client(
+    kinds: tuple[Any, ...], fields: tuple[Field, ...]
+) -> None:
+    official = {name for kind in kinds for name in get_type_hints(kind)}
+    assert official == {field.name for field in fields}
+
+
+@pytest.mark.parametrize(
     ("kind", "fields"),
     [
+        (EmbeddingsRequest, (*EMBEDDINGS, *EMBEDDINGS_EXTENSIONS)),
+        (ResponsesRequest, (*RESPONSES, *RESPONSES_EXTENSIONS)),
         (ChatRequest, (*CHAT, *EXTENSIONS, *CHAT_EXTENSIONS)),
         (CompletionRequest, (*COMPLETION, *EXTENSIONS)),
     ],

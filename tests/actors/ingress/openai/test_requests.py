@@ -82,7 +82,9 @@ def test_every_sampling_field_reaches_the_engine() -> None:
     sampling = parse_chat(body).sampling(9, 9)
     expected = {**values, "logit_bias": {5: -100}, "logprobs": 4, "grammar": A_ONLY}
     assert {name: getattr(sampling, name) for name in expected} == expected
-    assert set(expected) == set(sampling.__struct_fields__)
+    assert {*expected, "prompt"} == set(sampling.__struct_fields__)
+    echoed = parse_completion(completion_body(echo=True, logprobs=2)).sampling(9, 9)
+    assert (echoed.prompt, echoed.logprobs) == ("logprobs", 2)
 
 
 def test_messages_are_kept_as_the_client_wrote_them() -> None:
@@ -268,10 +270,10 @@ def test_a_prompt_in_no_form_is_refused(prompt: object) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"best_of": 3, "n": 2}, "best_of"),
+        ({"best_of": 3, "n": 2, "stream": True}, "best_of"),
         ({"best_of": 1, "n": 2}, "best_of"),
         ({"suffix": "x"}, "suffix"),
-        ({"echo": True, "logprobs": 0}, "echo"),
+        ({"best_of": 100, "prompt": ["a", "b"]}, "best_of"),
         ({"prompt": ["a", "b"], "n": MAX_CHOICES}, "n"),
     ],
 )

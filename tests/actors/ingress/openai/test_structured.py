@@ -59,7 +59,7 @@ def test_without_asking_there_is_none(fields: Any) -> None:
     [
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"response_format": {"type": "yaml"}}, "response_format.type"),
-        ({"guided_json": "{"}, None),
+        ({"guided_json": "{"}, "guided_json"),
         ({"guided_regex": ""}, "guided_regex"),
         ({"guided_choice": []}, "guided_choice"),
         ({"guided_json": SCHEMA, "guided_regex": "a"}, "guided_regex"),

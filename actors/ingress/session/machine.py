@@ -1,33 +1,33 @@
-"""The life of one sequence, as the ingress that owns its client sees it. Pure.
-
-    submitted ──Assigned──▶ assigned ──last chunk──▶ over
-        ▲ ▲                    │
-        │ └────── replay ──────┤   a worker fell, a gap, no progress, an engine's error
-        │                      │
-      waiting ◀──nobody ready──┘   (only for a sequence that had begun)
-
-The state is what was delivered, and which attempt (`epoch`) is under way. A replay submits the
-prompt again with the delivered tokens behind it and a higher epoch; chunks of older epochs are
-dropped, repeats within an epoch are cut off, chunks that come early wait for those before them
-(the first token and the rest come from two workers, and nothing orders the two). So the client
-sees every token once and in order, or an explicit error.
-
-Messages may be lost where processes live on (NATS restarted, say), so a session that sees a gap or
-a silence first asks the worker for what it has sent (`Ask`). It answers with what is missing, with
-an empty chunk (it lives, and there is nothing new), or with an error (it does not know the
-request). Only when that does not help is the attempt given up.
-"""
+"""The state machine itself."""
 
 from __future__ import annotations
 
 import enum
-from typing import Literal
 
-import msgspec
-
-from actors.messages.assign import Why
+from actors.ingress.session.actions import (
+    Action,
+    Ask,
+    Deliver,
+    Fail,
+    Finish,
+    Forget,
+    Learn,
+    Submit,
+)
+from actors.ingress.session.events import (
+    Abandon,
+    Arrived,
+    Assigned,
+    Event,
+    Fell,
+    Opening,
+    Regained,
+    Rejected,
+    Tick,
+    Unheard,
+)
+from actors.ingress.session.policy import Policy
 from actors.messages.frame import Chunk
-from actors.messages.sampling import Logprobs
 from actors.runtime.address import Address
 
 MAX_EARLY_CHUNKS = 256
@@ -37,144 +37,6 @@ UNHEARD_LIMIT = 2
 again."""
 OPENING_S = 0.01
 """From hearing that somebody is ready to trying again."""
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long to wait, and how often to try."""
-
-    attempts: int = 6
-    """Replays in a row without a token between them; the next loss is an error."""
-    assign_timeout_s: float = 2.0
-    """From submitting to being assigned; doubled each time in a row that it was not enough."""
-    progress_timeout_s: float = 60.0
-    """From being assigned to the first token, and between tokens."""
-    gap_s: float = 0.03
-    """How long a missing chunk may take, when later ones are here, before it is asked for."""
-    gap_timeout_s: float = 1.0
-    """How long it may take altogether."""
-    silence_s: float = 0.5
-    """Without a token for this long the worker is asked, and then at this interval."""
-    deaf_s: float = 3.0
-    """How long a worker may leave such questions unanswered."""
-    restart_s: float = 3.0
-    """How long a new request that nobody can take waits when something has just fallen, whose
-    successor is likely on its way. Otherwise it fails at once."""
-    recovery_s: float = 30.0
-    """How long a sequence that had begun waits for a worker to come back."""
-    retry_s: float = 0.2
-    """Between two tries while waiting."""
-
-
-# -- events --------------------------------------------------------------------------------------
-
-
-class Assigned(msgspec.Struct, frozen=True, tag=True):
-    epoch: int
-    context: Address | None
-    generation: Address
-    prompt_tokens: int
-
-
-class Rejected(msgspec.Struct, frozen=True, tag=True):
-    epoch: int
-    why: Why
-    text: str
-    param: str = ""
-    retry_after_s: float = 0.0
-    recovering: bool = False
-    """Something fell within `Policy.restart_s`."""
-
-
-class Arrived(msgspec.Struct, frozen=True, tag=True):
-    chunk: Chunk
-
-
-class Fell(msgspec.Struct, frozen=True, tag=True):
-    """A life ended, or a message to it came back."""
-
-    address: Address
-    reason: str
-    on_the_way: bool = False
-    """It takes part in routing; matters only before the sequence is assigned."""
-
-
-class Unheard(msgspec.Struct, frozen=True, tag=True):
-    """Nobody was there to take an `Ask`."""
-
-    worker: Address
-    epoch: int
-
-
-class Opening(msgspec.Struct, frozen=True, tag=True):
-    """Somebody has become ready: what waits may try again."""
-
-
-class Regained(msgspec.Struct, frozen=True, tag=True):
-    """The connection to the others was lost and is back: what was under way may be lost."""
-
-
-class Tick(msgspec.Struct, frozen=True, tag=True):
-    """Time has passed. Due at `Session.wake_at`."""
-
-    away: bool = False
-    """The connection to the others is lost: nobody is to blame for being silent."""
-
-
-class Abandon(msgspec.Struct, frozen=True, tag=True):
-    """The client has gone, or has all it wants (a stop string)."""
-
-
-Event = Assigned | Rejected | Arrived | Fell | Unheard | Opening | Regained | Tick | Abandon
-
-
-# -- actions -------------------------------------------------------------------------------------
-
-
-class Submit(msgspec.Struct, frozen=True, tag=True):
-    """Submit the attempt `epoch`, with the `delivered` tokens behind the prompt."""
-
-    epoch: int
-    delivered: tuple[int, ...]
-
-
-class Forget(msgspec.Struct, frozen=True, tag=True):
-    """Tell this worker to cancel the attempt."""
-
-    worker: Address
-    epoch: int
-
-
-class Ask(msgspec.Struct, frozen=True, tag=True):
-    """Ask this worker for what it has sent of the attempt from `offset` on."""
-
-    worker: Address
-    epoch: int
-    offset: int
-
-
-class Deliver(msgspec.Struct, frozen=True, tag=True):
-    """These tokens are next."""
-
-    tokens: list[int]
-    logprobs: list[Logprobs] | None
-
-
-class Finish(msgspec.Struct, frozen=True, tag=True):
-    """The sequence ended well."""
-
-    reason: Literal["stop", "length"]
-
-
-class Fail(msgspec.Struct, frozen=True, tag=True):
-    """The sequence ended in an error."""
-
-    why: Why | Literal["timeout"]
-    text: str
-    param: str = ""
-    retry_after_s: float = 0.0
-
-
-Action = Submit | Forget | Ask | Deliver | Finish | Fail
 
 
 class Phase(enum.StrEnum):
@@ -203,6 +65,7 @@ class Session:
         """How often a worker was asked for what it has sent."""
         self.setback = ""
         """Why the last attempt was given up, in a few words."""
+        self._learnt = False
         self._losses = 0
         self._unassigned = 0
         """Attempts in a row that nobody took on in time."""
@@ -339,6 +202,9 @@ class Session:
         repeated = expected - chunk.offset
         tokens = chunk.tokens[repeated:]
         actions: list[Action] = []
+        if chunk.findings is not None and not self._learnt:
+            self._learnt = True
+            actions.append(Learn(chunk.findings))
         if tokens:
             self.delivered += tokens
             logprobs = None if chunk.logprobs is None else chunk.logprobs[repeated:]
