@@ -20,14 +20,11 @@ def test_a_conversation_outlives_nats_and_the_ingress(disagg: Service) -> None:
     for target in ("nats", "ingress/0"):
         disagg.live.kill(target)
         disagg.live.until("child_ready", child=target)
-    with disagg.client.with_options(max_retries=5) as client:
-        second = client.responses.create(
-            model=MODEL,
-            input="And of Germany?",
-            previous_response_id=first.id,
-            temperature=0,
-        )
-        kept = client.responses.retrieve(first.id)
+    client = disagg.client.with_options(max_retries=5)
+    second = client.responses.create(
+        model=MODEL, input="And of Germany?", previous_response_id=first.id, temperature=0
+    )
+    kept = client.responses.retrieve(first.id)
 
     assert "Berlin" in second.output_text
     assert kept.output_text == PARIS
