@@ -23,10 +23,10 @@ $(STAMP): requirements.lock pyproject.toml
 serve: setup ## Serve the demonstration model: supervise topologies/disagg.yaml
 	$(BIN)/supervise $(TOPOLOGY)
 
-# Two at a time: many tests of real processes wait more than they compute. A file stays in one
-# process, for the sake of the services its tests share.
+# Three at a time, on two cores: tests of real processes wait more than they compute. A file stays
+# in one process, for the sake of the services its tests share.
 test: setup lint ## Lint, then every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 conformance: setup ## OTP's own test list against the supervision tree, with counts
 	$(BIN)/python -m pytest -q tests/conformance
