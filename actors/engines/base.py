@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -169,6 +169,11 @@ class Engine(ABC):
     def progress(self) -> int:
         """A number that grows with every step. A watchdog reads it: busy and not growing means
         stuck. See `busy`."""
+
+    @property
+    def handoff_refusals(self) -> Mapping[str, int]:
+        """How many fetches of what is handed off here were turned away, by reason."""
+        return {}
 
     @property
     def patience_s(self) -> float:

@@ -70,7 +70,11 @@ class Worker(Actor):
 
     async def starting(self) -> None:
         self._info = await self._engine.start()
-        self._measures.follow(self._engine.load, lambda: (self._engine.progress, self._tokens))
+        self._measures.follow(
+            self._engine.load,
+            lambda: (self._engine.progress, self._tokens),
+            lambda: self._engine.handoff_refusals,
+        )
         self.spawn(self._run_steps(), name="steps")
         self._publisher.start()
         self.spawn(self._watch_budgets(), name="budgets")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from actors.messages.cache import Load
 from actors.messages.cards import Duty
@@ -44,6 +44,13 @@ class Measures:
             "Bytes of KV cache copied from context workers; what was cached here is not copied.",
             labels,
         ).labels(*values)
+        self._turned_away = metrics.counter(
+            "understudy_kv_fetch_refusals_total",
+            "Connections to a context worker's KV blocks that were turned away, by reason: "
+            "not_offered (a wrong ticket, or one that has expired), used, stranger (it speaks "
+            "something else), slow, left, crowded.",
+            (*labels, "reason"),
+        )
         self._finished = metrics.counter(
             "understudy_worker_sequences_total",
             "Sequences over at a worker, by how: stop, length, error, or handed_off.",
@@ -69,8 +76,13 @@ class Measures:
         ).labels(*values)
         self._metrics = metrics
 
-    def follow(self, load: Callable[[], Load], counts: Callable[[], tuple[int, int]]) -> None:
-        """Where to read levels, and (steps, tokens) so far."""
+    def follow(
+        self,
+        load: Callable[[], Load],
+        counts: Callable[[], tuple[int, int]],
+        refusals: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """Where to read levels, (steps, tokens) so far, and who was turned away."""
 
         def look() -> None:
             now = load()
@@ -83,6 +95,9 @@ class Measures:
             steps, tokens = counts()
             self._steps.mirror(steps)
             self._tokens.mirror(tokens)
+            # A copy: the engine's threads count on.
+            for reason, count in dict(refusals()).items():
+                self._turned_away.labels(*self._values, reason).mirror(count)
 
         self._metrics.before_collect(look)
 

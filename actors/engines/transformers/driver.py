@@ -7,7 +7,7 @@ nothing to compute it sleeps in the queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 class Driver:
     """Runs one engine. `run` is the body of its thread; everything else is called from there,
     but for `inbox`, `idle`, `progress`,
-    `patience_s` and `lost`."""
+    `patience_s`, `handoff_refusals` and `lost`."""
 
     def __init__(
         self,
@@ -40,6 +40,8 @@ class Driver:
         """For the step that is being computed."""
         self.idle = True
         """Nothing can be computed until something comes in."""
+        self.handoff_refusals: Mapping[str, int] = {}
+        """Of this rank, as `Exchange.refusals`."""
         self.lost = False
         """Another rank of the engine has gone; the thread may never return from the step it is
         in."""

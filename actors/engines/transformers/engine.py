@@ -6,6 +6,8 @@ its reports, one callback a step; whatever the loop reads (load, cache events) i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from actors.engines.base import Finish, Info, Output, Request, RequestRefused
 from actors.engines.prompts import refusal
 from actors.engines.threaded import ThreadedEngine
@@ -69,6 +71,10 @@ class TransformersEngine(ThreadedEngine[Stepped]):
     @property
     def progress(self) -> int:
         return self._driver.progress
+
+    @property
+    def handoff_refusals(self) -> Mapping[str, int]:
+        return self._driver.handoff_refusals
 
     @property
     def patience_s(self) -> float:

@@ -101,6 +101,7 @@ class Steps:
             raise EngineFailed(
                 f"cannot listen for KV transfers on {options.transfer_host}: {error}"
             ) from error
+        driver.handoff_refusals = exchange.refusals
         self._handoffs = Handoffs(exchange, self._fetch_ended, options.handoff_ttl_s)
         self._guides: Guides | None = None
         if loaded.tokenizer is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Literal, Protocol
 
@@ -77,6 +77,12 @@ class Exchange:
             self._transports.append(ShmTransport(memory, self._offers))
         if choice in {"auto", "tcp"} or not self._transports:
             self._transports.append(TcpTransport(memory, self._shape, self._offers, host))
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """Pullers that were turned away over TCP, by reason: see `TcpTransport.refusals`."""
+        served = (one for one in self._transports if isinstance(one, TcpTransport))
+        return next((one.refusals for one in served), {})
 
     @property
     def block_bytes(self) -> int:

@@ -11,8 +11,9 @@ secret goes in clear; like the blocks themselves it is meant
 for a network that one trusts.
 
 Threads, not asyncio: the copies would keep a loop busy, and blocking sockets move twice as much
-per second. Both sides are bounded: SERVERS connections are served at a time, the next ones wait
-in the listen queue; a peer that is silent for SILENCE_S is dropped.
+per second. Both sides are bounded: whoever has not said all of its hello waits at the door
+(`door.py`); SERVERS connections are served at a time, QUEUED wait for that, one more is closed; a
+peer that is silent for SILENCE_S is dropped. Whoever is turned away is counted (`refusals`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import os
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from actors.kv.transfer.cut import BlockShape, Heads
+from actors.kv.transfer.door import Door
 from actors.kv.transfer.errors import (
     AlreadyUsed,
     Interrupted,
@@ -43,6 +46,8 @@ from actors.kv.transfer.transport import Source, Transport, Wanted
 
 SERVERS = 4
 BACKLOG = 128
+QUEUED = 256
+"""Connections that have said what they want, and wait for a server; none when it is unknown."""
 SILENCE_S = 10.0
 
 _HELLO = struct.Struct(f"<4s?IIHH{SECRET_BYTES}s")
@@ -67,12 +72,17 @@ class TcpTransport(Transport):
         self._shape = shape
         self._offers = offers
         self._sockets = _OpenSockets()
-        self._free_server = threading.Semaphore(SERVERS)
+        self._free_places = threading.Semaphore(SERVERS + QUEUED)
+        self.refusals: Counter[str] = Counter()
+        """Whoever was turned away, by reason: `slow`, `left`, `crowded` (see `door.py`), `stranger`
+        (speaks something else), `not_offered` (a wrong ticket, or one that has expired), `used`."""
+        self._counting = threading.Lock()
         self._servers = ThreadPoolExecutor(SERVERS, thread_name_prefix="kv-serve")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family, backlog=BACKLOG)
         self._endpoint = TcpEndpoint(host, self._listener.getsockname()[1])
-        self._acceptor = threading.Thread(target=self._accept, name="kv-accept", daemon=True)
+        self._door = Door(self._listener, _HELLO.size, self._admit, self._refuse)
+        self._acceptor = threading.Thread(target=self._door.serve, name="kv-door", daemon=True)
         self._acceptor.start()
 
     @property
@@ -103,38 +113,32 @@ class TcpTransport(Transport):
             raise Interrupted(f"the stream of KV blocks broke off: {error}") from error
 
     def close(self) -> None:
-        # Waking `accept` needs a shutdown; closing alone would leave it asleep.
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._door.close()
         self._sockets.close()
-        self._free_server.release()
         self._acceptor.join()
         self._servers.shutdown()
 
-    def _accept(self) -> None:
-        while True:
-            self._free_server.acquire()
-            try:
-                stream, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            self._servers.submit(self._serve, stream)
+    def _refuse(self, reason: str) -> None:
+        with self._counting:
+            self.refusals[reason] += 1
 
-    def _serve(self, stream: socket.socket) -> None:
-        # A puller that goes away or speaks another protocol is its own loss; it sees the
-        # connection end.
+    def _admit(self, stream: socket.socket, hello: bytes) -> None:
+        magic, *wish, secret = _HELLO.unpack(hello)
+        if magic != _MAGIC or not self._free_places.acquire(blocking=False):
+            stream.close()
+            self._refuse("stranger" if magic != _MAGIC else "crowded")
+            return
+        self._servers.submit(self._serve, stream, _Wish(*wish), secret)
+
+    def _serve(self, stream: socket.socket, wish: _Wish, secret: bytes) -> None:
+        # A puller that goes away is its own loss; it sees the connection end.
         try:
             with suppress(OSError, Interrupted), stream, self._sockets.open(stream):
                 stream.settimeout(SILENCE_S)
                 stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                hello = bytearray(_HELLO.size)
-                _receive(stream, memoryview(hello))
-                magic, *wish, secret = _HELLO.unpack(hello)
-                if magic == _MAGIC:
-                    self._grant(stream, _Wish(*wish), secret)
+                self._grant(stream, wish, secret)
         finally:
-            self._free_server.release()
+            self._free_places.release()
 
     def _grant(self, stream: socket.socket, wish: _Wish, secret: bytes) -> None:
         # A description of its own, as the lock behind `claim` needs.
@@ -150,9 +154,11 @@ class TcpTransport(Transport):
                 else:
                     check_claimed(table, wish.offer, secret)
             except NotOffered:
+                self._refuse("not_offered")
                 stream.sendall(bytes([_Status.NOT_OFFERED]))
                 return
             except AlreadyUsed:
+                self._refuse("used")
                 stream.sendall(bytes([_Status.USED]))
                 return
             stream.sendall(bytes([_Status.GRANTED]))

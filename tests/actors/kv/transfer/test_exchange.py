@@ -5,14 +5,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 import pytest
 
 from actors.kv.transfer import Exchange, SharedMemory, Ticket, TransferError
 from actors.kv.transfer.cut import BlockShape
+from actors.kv.transfer.door import HELLO_S, STRANGERS
 from actors.kv.transfer.errors import (
     AlreadyUsed,
     BadTicket,
@@ -27,7 +29,7 @@ from actors.kv.transfer.exchange import TransportChoice
 from actors.kv.transfer.offers import OfferTable
 from actors.kv.transfer.shm import ShmTransport
 from actors.kv.transfer.tcp import TcpTransport
-from actors.kv.transfer.ticket import Endpoint, TcpEndpoint
+from actors.kv.transfer.ticket import SECRET_BYTES, Endpoint, TcpEndpoint
 from tests.actors.kv.transfer.exporter import BLOCK_BYTES, BLOCKS, GEOMETRY, OFFERED, filled
 
 BOTH: list[TransportChoice] = ["shm", "tcp"]
@@ -202,12 +204,64 @@ def test_a_stream_that_breaks_off_is_an_error(exchange: Exchange, memory: Shared
     assert contents(memory)[:4] == [0, 0, 3, 0]
 
 
-def test_a_stranger_at_the_port_gets_nothing(exchange: Exchange) -> None:
+def port_of(exchange: Exchange) -> tuple[str, int]:
     endpoint = exchange.offer(OFFERED, 11).shards[0].endpoints[1]
     assert isinstance(endpoint, TcpEndpoint)
-    with socket.create_connection((endpoint.host, endpoint.port), 5) as stream:
+    return endpoint.host, endpoint.port
+
+
+def test_a_stranger_at_the_port_gets_nothing(exchange: Exchange) -> None:
+    with socket.create_connection(port_of(exchange), 5) as stream:
         stream.sendall(b"GET / HTTP/1.1\r\n".ljust(33))
         assert stream.recv(100) == b""
+    assert exchange.refusals == {"stranger": 1}
+
+
+def test_tickets_that_are_wrong_used_or_expired_are_refused_and_counted(
+    exchange: Exchange, memory: SharedMemory
+) -> None:
+    ticket = exchange.offer(OFFERED, 11)
+    by_tcp = by_way_of(ticket, ticket.shards[0].endpoints[1])
+    shard = by_tcp.shards[0]
+    for wrong in (
+        bytes(SECRET_BYTES),
+        b"\xff" * SECRET_BYTES,
+        shard.secret[:-1] + bytes([shard.secret[-1] ^ 1]),
+    ):
+        forged = msgspec.structs.replace(shard, secret=wrong)
+        with pytest.raises(NotOffered):
+            exchange.fetch(msgspec.structs.replace(by_tcp, shards=(forged,)), 0, [0, 1, 3])
+    elsewhere = msgspec.structs.replace(shard, offer=4_000_000_000)
+    with pytest.raises(NotOffered):
+        exchange.fetch(msgspec.structs.replace(by_tcp, shards=(elsewhere,)), 0, [0, 1, 3])
+    assert exchange.refusals == {"not_offered": 4}
+
+    # None of that has used it up.
+    exchange.fetch(by_tcp, 0, [0, 1, 3])
+    with pytest.raises(AlreadyUsed):
+        exchange.fetch(by_tcp, 0, [0, 1, 3])
+    exchange.withdraw(ticket)
+    with pytest.raises(NotOffered):
+        exchange.fetch(by_tcp, 0, [0, 1, 3])
+    assert exchange.refusals == {"not_offered": 5, "used": 1}
+
+
+def test_strangers_who_say_nothing_keep_no_puller_out(
+    exchange: Exchange, memory: SharedMemory
+) -> None:
+    at = port_of(exchange)
+    with ExitStack() as opened:
+        silent = [opened.enter_context(socket.create_connection(at, 5)) for _ in range(STRANGERS)]
+        silent[0].sendall(b"ukv")  # drips
+        ticket = exchange.offer(OFFERED, 11)
+        began = time.monotonic()
+        exchange.fetch(by_way_of(ticket, ticket.shards[0].endpoints[1]), 0, [0, 1, 3])
+        assert time.monotonic() - began < HELLO_S, "it did not wait for them to be sent away"
+
+        # The one that had waited longest made room, and the others' time runs out.
+        assert [stream.recv(1) for stream in silent] == [b""] * STRANGERS
+        assert time.monotonic() - began >= HELLO_S / 2
+    assert exchange.refusals == {"crowded": 1, "slow": STRANGERS - 1}
 
 
 def test_closing_makes_a_running_fetch_fail(memory: SharedMemory) -> None:
