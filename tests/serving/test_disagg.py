@@ -17,6 +17,7 @@ import openai
 import pytest
 
 from tests.serving.conftest import MODEL, Service, serving
+from tests.supervisor.live import LOOPBACK, listening
 
 pytestmark = pytest.mark.process
 
@@ -28,6 +29,15 @@ DEADLINE_S = 60.0
 
 def test_a_chat_is_answered(disagg: Service) -> None:
     assert disagg.ask(FRANCE) == PARIS
+
+
+def test_nothing_of_a_service_can_be_reached_from_elsewhere(disagg: Service) -> None:
+    ports = listening(disagg.live.base)
+
+    assert disagg.port in ports
+    # NATS, etcd for clients and for peers, the ingress, and the KV transfers of two workers.
+    assert len(ports) >= 6, ports
+    assert set(ports.values()) <= LOOPBACK, ports
 
 
 def test_a_streamed_chat_is_answered_piece_by_piece(disagg: Service) -> None:

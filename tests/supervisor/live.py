@@ -22,6 +22,10 @@ from supervisor.layout import Layout
 HELLO = Path(__file__).parents[2] / "topologies" / "examples" / "hello" / "hello.yaml"
 DEADLINE_S = 90.0
 """For anything awaited here; the machine may be busy."""
+LISTEN = "0A"
+"""The state, in /proc/net/tcp."""
+LOOPBACK = frozenset({"0100007F", "00000000000000000000000001000000"})
+"""127.0.0.1 and ::1, there."""
 
 
 def environment(base: Path) -> dict[str, str]:
@@ -174,4 +178,29 @@ def processes_of(base: Path) -> list[str]:
             continue
         if mark in environ:
             found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+def listening(base: Path) -> dict[int, str]:
+    """The TCP ports on which anything listens that was started with run states below `base`, each
+    with its address, as the kernel has both."""
+    mark = f"UNDERSTUDY_STATE_DIR={base}".encode()
+    inodes: set[str] = set()
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            if mark not in (entry / "environ").read_bytes().split(b"\0"):
+                continue
+            links = [str(fd.readlink()) for fd in (entry / "fd").iterdir()]
+        except OSError:
+            continue  # it has just ended
+        inodes.update(link[8:-1] for link in links if link.startswith("socket:["))
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+            _, local, _, state, *fields = line.split()
+            if state == LISTEN and fields[5] in inodes:
+                host, port = local.split(":")
+                found[int(port, 16)] = host
     return found
