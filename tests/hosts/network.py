@@ -86,14 +86,14 @@ class Network:
     def mend(self, number: int) -> None:
         _ip("-n", self._switch, "link", "set", "dev", f"p{number}", "up")
 
-    def slow(self, number: int, delay: str) -> bool:
-        """Delay what goes to a host; False where the kernel cannot."""
-        command = ("qdisc", "add", "dev", f"p{number}", "root", "netem", "delay", delay)
-        tc = shutil.which("tc")
-        if tc is None:
-            return False
-        done = subprocess.run([tc, "-n", self._switch, *command], capture_output=True, check=False)
-        return done.returncode == 0
+    def slow(self, number: int, rate: str) -> None:
+        """Let no more than `rate` (as tc has it: 128kbit) through to and from a host: what is too
+        much waits for a second and is then dropped. Bandwidth and not only delay, as more kernels
+        have `tbf` than `netem`."""
+        limit = ("root", "tbf", "rate", rate, "burst", "4kb", "latency", "1s")
+        for where, device in ((self._switch, f"p{number}"), (self.names[number - 1], "eth0")):
+            command = ("tc", "-n", where, "qdisc", "add", "dev", device, *limit)
+            subprocess.run(command, capture_output=True, check=True)
 
     def listening(self, number: int) -> set[str]:
         """The addresses on which anything listens on a host."""
