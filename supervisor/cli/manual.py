@@ -110,6 +110,23 @@ calls can be compared by: clock_s is the time between them.{_TARGET}""",
             (_DONE, _USAGE, _NOT_RUNNING),
             (_STATE_DIR, _NO_COLOR),
         ),
+        "certificates": Manual(
+            """\
+Make certificates for a topology on several nodes, whose NATS and etcd are started by it: an
+authority (ca.pem, ca.key) and a pair for each node (NODE.pem, NODE.key), in the directory that the
+topology names with `certificates:`. Servers show theirs and let in who shows one of the same
+authority; so do the nodes with the servers. Run it once, then copy ca.pem and a node's own pair
+to that node, to the same place. ca.key makes more of them, and belongs on no node.
+
+What is there is kept: after a node was added, run it again. With --renew the nodes' pairs are made
+anew; they count from the next start of each node.""",
+            (
+                _DONE,
+                (1, "the directory cannot be written, or what is in it cannot be used"),
+                _USAGE,
+            ),
+            (),
+        ),
         "keys": Manual(
             """\
 Write the file of API keys that an ingress with `options: {keys: FILE}` asks for. The key itself is

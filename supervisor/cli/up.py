@@ -38,6 +38,7 @@ from supervisor.runstate import (
     this_process,
 )
 from supervisor.services import HOST, ServerNotFoundError, address_towards
+from supervisor.shown import CertificatesError
 from supervisor.supervisor import Supervisor
 from supervisor.topology import (
     Here,
@@ -80,6 +81,7 @@ def up(options: Options, environ: Mapping[str, str]) -> int:
         LockHeldError,
         ServerNotFoundError,
         LoginNotSetError,
+        CertificatesError,
         UnsafeDirectoryError,
         SpecError,
         OSError,

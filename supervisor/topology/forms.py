@@ -151,6 +151,9 @@ class RootForm(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Mapping[Machine, str | None] = {}
     """The machines of the topology, each with the address by which the others reach it. See
     `supervise --node`."""
+    certificates: str | None = None
+    """Of embedded servers that several nodes use: the directory with `ca.pem`, and `NODE.pem` and
+    `NODE.key` of each node; see `supervise certificates`. `off`: no TLS."""
     nats: str | list[str] | NatsForm = "embedded"
     etcd: str | list[str] | EtcdForm = "embedded"
     supervision: Supervision = Supervision()

@@ -18,7 +18,15 @@ from msgspec.structs import replace
 from actors.runtime.options import nearest
 from supervisor.topology.collector import Collector
 from supervisor.topology.entries import Placed
-from supervisor.topology.model import Actor, Child, Service, Supervisor, Topology
+from supervisor.topology.model import (
+    CERTIFICATES_OFF,
+    Actor,
+    Child,
+    Service,
+    Supervisor,
+    Tls,
+    Topology,
+)
 from supervisor.topology.places import Path
 from supervisor.topology.services import ETCD, NATS, ServiceKind, is_host
 
@@ -91,8 +99,8 @@ def place(topology: Topology, here: Here) -> Topology:
     first = next(iter(topology.machines))
     return replace(
         topology,
-        nats=_service(NATS, topology.nats, topology.machines, here),
-        etcd=_service(ETCD, topology.etcd, topology.machines, here),
+        nats=_service(NATS, topology.nats, topology, here),
+        etcd=_service(ETCD, topology.etcd, topology, here),
         children=_local(topology.children, first, here),
         here=here.node,
     )
@@ -121,16 +129,25 @@ def _reachable(actor: Actor, address: str) -> Actor:
     return replace(actor, options={**actor.options, "engine": {"transfer_host": address, **engine}})
 
 
-def _service(
-    kind: ServiceKind, service: Service, machines: Mapping[str, str | None], here: Here
-) -> Service:
+def _service(kind: ServiceKind, service: Service, topology: Topology, here: Here) -> Service:
     if service.node is None:
         return service
+    machines, tls = topology.machines, _tls(topology, here)
     if service.node == here.node:
-        return replace(service, listen=machines[service.node])
+        return replace(service, listen=machines[service.node], tls=tls)
     address = machines[service.node] or ""
     host = f"[{address}]" if ":" in address else address
-    return replace(service, urls=(f"{next(iter(kind.ports))}://{host}:{service.port}",), port=None)
+    # The schemes of each, the plain one first.
+    scheme = list(kind.ports)[0 if tls is None else 1]
+    return replace(service, urls=(f"{scheme}://{host}:{service.port}",), port=None, tls=tls)
+
+
+def _tls(topology: Topology, here: Here) -> Tls | None:
+    directory = topology.certificates
+    if directory is None or directory == CERTIFICATES_OFF:
+        return None
+    own = f"{directory}/{here.node}"
+    return Tls(ca=f"{directory}/ca.pem", cert=f"{own}.pem", key=f"{own}.key")
 
 
 # -- what must hold ------------------------------------------------------------------------------
@@ -141,12 +158,13 @@ def check_machines(
     machines: Mapping[str, str | None],
     children: list[Placed],
     services: Mapping[str, Service],
+    certificates: str | None,
 ) -> None:
     """Add a problem for every rule that is broken.
 
     - An entry is on nodes that are listed, on each once.
     - A server that the supervisor starts and several nodes use is on one of them that has an
-      address, on a port that the file says, and asks for a secret.
+      address, on a port that the file says, and asks for a secret. Whether it speaks TLS is said.
     """
     for name, address in machines.items():
         if address is not None and not is_host(address):
@@ -156,6 +174,14 @@ def check_machines(
     for key, service in services.items():
         if service.embedded:
             _check_embedded(collector, machines, key, service)
+    if certificates is None and any(service.node is not None for service in services.values()):
+        path = ("nodes",) if ("nodes",) in collector.document.places else ()
+        collector.add(
+            path,
+            "expected certificates at the top of the file, as nodes talk to NATS and etcd over a "
+            "network: a directory, which `supervise certificates` fills, or off for no TLS; "
+            "found none",
+        )
 
 
 def _check_entries(

@@ -304,6 +304,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         return f"Service({where}, from {self.origin})"  # a log must never show the secrets
 
 
+CERTIFICATES_OFF = "off"
+
+
 class Topology(msgspec.Struct, frozen=True, kw_only=True):
     """A whole file, ready to be run."""
 
@@ -321,6 +324,9 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     """After this silence the actors of another machine are no longer counted on."""
     tracing: TracingSettings | None = None
     """None: as the OTEL_* variables say."""
+    certificates: str | None = None
+    """The directory, absolute, of what NATS and etcd on one of several machines are shown and
+    show; `off`: they speak without TLS."""
     children: tuple[Child, ...]
     machines: dict[str, str | None] = {}
     """`nodes:` of the file: the machines, in order, and the address of each, if it has one."""

@@ -22,7 +22,7 @@ from supervisor.topology.errors import Problem
 from supervisor.topology.forms import EtcdForm, RootForm
 from supervisor.topology.loading import load
 from supervisor.topology.machines import check_machines, place
-from supervisor.topology.model import Service, Topology
+from supervisor.topology.model import CERTIFICATES_OFF, Service, Topology
 from supervisor.topology.overrides import NO_OVERRIDES, Overrides, override
 from supervisor.topology.places import Place
 from supervisor.topology.routing import follow
@@ -98,7 +98,8 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
     if nats is None or etcd is None:
         return None
     machines = dict(root.nodes)
-    check_machines(collector, machines, placed, {NATS.name: nats, ETCD.name: etcd})
+    services = {NATS.name: nats, ETCD.name: etcd}
+    check_machines(collector, machines, placed, services, root.certificates)
     return Topology(
         path=path,
         base_dir=base_dir,
@@ -109,9 +110,14 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
         orphan_timeout_s=root.orphan_timeout_s,
         node_timeout_s=root.node_timeout_s,
         tracing=root.tracing,
+        certificates=_directory(root.certificates, base_dir),
         children=children,
         machines=machines,
     )
+
+
+def _directory(named: str | None, base_dir: Path) -> str | None:
+    return named if named in {None, CERTIFICATES_OFF} else str(base_dir / str(named))
 
 
 def _default_namespace(collector: Collector, path: Path) -> str:

@@ -26,6 +26,8 @@ class ServiceKind(msgspec.Struct, frozen=True):
     name: str
     variable: str
     """The environment variable that replaces `embedded`: URLs, separated by commas."""
+    prefix: str
+    """Of further variables, see LOGIN and FILES."""
     ports: Mapping[str, int]
     """The default port of each URL scheme; the first scheme is the default one."""
 
@@ -33,9 +35,19 @@ class ServiceKind(msgspec.Struct, frozen=True):
 NATS = ServiceKind(
     "nats",
     "NATS_SERVER",
+    "NATS",
     MappingProxyType({"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}),
 )
-ETCD = ServiceKind("etcd", "ETCD_ENDPOINTS", MappingProxyType({"http": 2379, "https": 2379}))
+ETCD = ServiceKind(
+    "etcd", "ETCD_ENDPOINTS", "ETCD", MappingProxyType({"http": 2379, "https": 2379})
+)
+LOGIN = MappingProxyType(
+    {"user": "USER", "password": "PASSWORD", "token": "TOKEN", "credentials": "CREDS"}
+)
+"""How to log in where the environment says the servers, and their URLs do not say it: `NATS_USER`,
+`NATS_PASSWORD`, `NATS_TOKEN`, `NATS_CREDS` (a file); `ETCD_USER`, `ETCD_PASSWORD`."""
+FILES = MappingProxyType({"ca": "CA", "cert": "CERT", "key": "KEY"})
+"""PEM files, likewise: `NATS_CA`, `NATS_CERT`, `NATS_KEY`; `ETCD_CA`, `ETCD_CERT`, `ETCD_KEY`."""
 
 
 class ServiceError(ValueError):
@@ -104,10 +116,29 @@ def read_service(
 
 
 def service_from_environment(kind: ServiceKind, environ: Mapping[str, str]) -> Service | None:
-    """The servers that the kind's variable names, if it names any. Raises ServiceError."""
+    """The servers that the kind's variable names, if it names any; who we are, and TLS files, in
+    further variables: `NATS_USER`, `ETCD_CA`... (LOGIN, FILES). Raises ServiceError."""
     urls = [url.strip() for url in environ.get(kind.variable, "").split(",")]
     urls = [url for url in urls if url]
-    return _servers(kind, urls, kind.variable) if urls else None
+    if not urls:
+        return None
+    service = _servers(kind, urls, kind.variable)
+    given = {key: environ.get(f"{kind.prefix}_{name}") or None for key, name in LOGIN.items()}
+    if kind is ETCD and (given["token"] or given["credentials"]):
+        given["token"] = given["credentials"] = None  # NATS's alone
+    tls = {key: environ.get(f"{kind.prefix}_{name}") or None for key, name in FILES.items()}
+    if (tls["cert"] is None) != (tls["key"] is None):
+        raise ServiceError(f"expected {kind.prefix}_CERT and {kind.prefix}_KEY, or neither")
+    if service.user is None and service.token is None:
+        if given["password"] and not given["user"]:
+            message = f"expected {kind.prefix}_USER beside {kind.prefix}_PASSWORD; found none"
+            raise ServiceError(message)
+        ways = [key for key in ("user", "token", "credentials") if given[key]]
+        if len(ways) > 1:
+            names = " and ".join(f"{kind.prefix}_{LOGIN[key]}" for key in ways)
+            raise ServiceError(f"expected one way to log in; found {names}")
+        service = msgspec.structs.replace(service, **given)
+    return msgspec.structs.replace(service, tls=Tls(**tls) if any(tls.values()) else None)
 
 
 def _embedded(form: EtcdForm, origin: str) -> Service:

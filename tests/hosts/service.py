@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Hosts:
         self._sets = [word for setting in sets for word in ("--set", setting)]
         self._base = base
         self._topology = topology
+        self.certificates = base / "certificates"
         self.supervisors: dict[str, subprocess.Popen[bytes]] = {}
 
     def number(self, node: str) -> int:
@@ -55,7 +56,22 @@ class Hosts:
             "MAIN_ADDRESS": self.net.address(1),
             "NATS_TOKEN": NATS_TOKEN,
             "ETCD_PASSWORD": ETCD_PASSWORD,
+            "CERTIFICATES": str(self.certificates),
         }
+
+    def command_lines(self, node: str) -> list[str]:
+        """Of everything that runs on a host."""
+        pids = self.net.pids(self.number(node))
+        found = []
+        for pid in pids:
+            with suppress(OSError):  # it has just ended
+                found.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
+        return found
+
+    def make_certificates(self) -> None:
+        """As an operator does, once for all nodes."""
+        made = self.run(self._nodes[0], "certificates", str(self._topology))
+        assert made.returncode == 0, made.stderr
 
     def start(self, node: str) -> None:
         """Start a host's supervisor."""
@@ -171,16 +187,23 @@ class Hosts:
 
 @contextmanager
 def hosts(
-    base: Path, topology: Path, nodes: Sequence[str] = NODES, *, sets: Sequence[str] = ()
+    base: Path,
+    topology: Path,
+    nodes: Sequence[str] = NODES,
+    *,
+    sets: Sequence[str] = (),
+    start: Sequence[str] | None = None,
 ) -> Iterator[Hosts]:
     """A network with a host for each of the topology's nodes, and a supervisor on it; nothing is
-    left of either. `sets`: as for `--set`."""
+    left of either. `sets`: as for `--set`. `start`: only on these."""
     with network(len(nodes)) as net:
         running = Hosts(net, base, topology, nodes, sets)
         try:
+            running.make_certificates()
             for node in nodes:
                 (base / node).mkdir()
-                running.start(node)
+                if start is None or node in start:
+                    running.start(node)
             yield running
         finally:
             running.stop()

@@ -79,7 +79,12 @@ def test_the_batch_script_serves_over_the_nodes_of_its_job(slurm: Cluster, tmp_p
     state = tmp_path / "state"
     said = slurm.run(
         "sbatch", f"--output={slurm.base}/job.log", "topologies/slurm/multi_node.sbatch",
-        env={"SUPERVISE": SUPERVISE, "UNDERSTUDY_STATE_DIR": str(state)}, cwd=HOUSE,
+        env={
+            "SUPERVISE": SUPERVISE,
+            "UNDERSTUDY_STATE_DIR": str(state),
+            "CERTIFICATES": str(tmp_path / "certificates"),
+        },
+        cwd=HOUSE,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     job = said.stdout.split()[-1]

@@ -373,4 +373,8 @@ def _number(value: bytes) -> int:
 
 
 def _say(error: BaseException) -> str:
+    # aetcd's errors hide gRPC's, which alone say what is wrong with a certificate.
+    cause = error.__cause__ if isinstance(error.__cause__, grpc.aio.AioRpcError) else error
+    if isinstance(cause, grpc.aio.AioRpcError):
+        return cause.details() or str(cause.code())
     return str(error) or type(error).__name__

@@ -58,6 +58,8 @@ class Server(msgspec.Struct, frozen=True):
     port: int
     user: str | None = None
     password: str | None = None
+    tls: bool = False
+    """The URL asks for it."""
 
     @classmethod
     def parse(cls, url: str) -> Server:
@@ -68,7 +70,8 @@ class Server(msgspec.Struct, frozen=True):
             raise ValueError(f"{parts.scheme}://{parts.hostname or ''} is no address of NATS")
         user = None if parts.username is None else unquote(parts.username)
         password = None if parts.password is None else unquote(parts.password)
-        return cls(parts.hostname, parts.port or DEFAULT_PORT, user, password)
+        secured = parts.scheme == "tls"
+        return cls(parts.hostname, parts.port or DEFAULT_PORT, user, password, secured)
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -127,6 +130,9 @@ class Client:
         self._servers = servers
         self._identity = identity
         self._tls = tls
+        self._insists = tls is not None or any(server.tls for server in servers)
+        """Where TLS is asked for, nobody is told who we are without it: the greeting that says
+        whether the server speaks it comes in clear, and whoever is between could leave it out."""
         self._tls_hostname = tls_hostname
         self._link: _Link | None = None
         """None while there is no connection that has been greeted."""
@@ -286,7 +292,9 @@ class Client:
         )
         try:
             info = await link.informed
-            tls = self._tls is not None or info.tls_required
+            tls = self._insists or info.tls_required
+            if tls and not (info.tls_required or info.tls_available):
+                raise NatsRefused("TLS is asked for, and the server does not speak it")  # noqa: TRY301 - the link is to be ended
             if tls:
                 context = self._tls or ssl.create_default_context()
                 hostname = self._tls_hostname or server.host

@@ -23,6 +23,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
 
     max_payload: int = 0
     tls_required: bool = False
+    tls_available: bool = False
     nonce: str = ""
     """To be signed by who has credentials."""
     connect_urls: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -49,6 +51,12 @@ class Papers:
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
     return Papers(tmp_path_factory.mktemp("papers"))
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
+    """Of an authority that the servers do not know, nor we theirs."""
+    return Papers(tmp_path_factory.mktemp("strangers"))
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +137,51 @@ async def test_frames_pass_through_a_secured_nats(nats: NatsSettings) -> None:
 
 async def test_nats_with_a_wrong_password_is_told(nats: NatsSettings) -> None:
     wrong = msgspec.structs.replace(nats, password="wrong", connect_timeout_s=1.0)
-    transport = NatsTransport(wrong, "test")
+
+    text = await refusal(NatsTransport(wrong, "test"))
+
+    assert re.match(r"NATS at tls://127.*Authorization Violation", text), text
+    assert "p w" not in text
+
+
+async def test_nats_of_another_authority_is_told(nats: NatsSettings, strangers: Papers) -> None:
+    wrong = msgspec.structs.replace(
+        nats, urls=nats.urls[1:], tls=strangers.of_client, connect_timeout_s=1.0
+    )
+
+    assert "certificate verify failed" in await refusal(NatsTransport(wrong, "test"))
+
+
+async def test_nats_that_speaks_no_tls_is_told_nothing(nats: NatsSettings) -> None:
+    """As when somebody between the two has taken the server's word for TLS away."""
+    said: list[bytes] = []
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        info = b'INFO {"server_id":"x","version":"2.10.0","proto":1,"max_payload":1048576}\r\n'
+        writer.write(info)
+        said.append(await reader.read(4096))
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"tls://127.0.0.1:{port}"
+        asked = msgspec.structs.replace(nats, urls=(url,), connect_timeout_s=1.0)
+
+        assert "the server does not speak it" in await refusal(NatsTransport(asked, "test"))
+
+    assert said
+    assert not any(b"p w" in heard or b"CONNECT" in heard for heard in said), said
+
+
+async def refusal(transport: NatsTransport) -> str:
+    """Why it cannot connect."""
     try:
-        with pytest.raises(PlaneUnavailable, match="NATS at tls://127"):
+        with pytest.raises(PlaneUnavailable) as caught:
             await transport.start()
     finally:
         await transport.close()
+    return str(caught.value)
 
 
 async def test_a_name_is_claimed_in_a_secured_etcd(etcd: EtcdSettings) -> None:
@@ -152,9 +199,34 @@ async def test_a_name_is_claimed_in_a_secured_etcd(etcd: EtcdSettings) -> None:
 
 async def test_etcd_without_our_certificate_is_told(etcd: EtcdSettings, papers: Papers) -> None:
     bare = msgspec.structs.replace(etcd, tls=TlsFiles(ca=str(papers.ca)), connect_timeout_s=1.0)
-    registry = EtcdRegistry(bare, "test")
+
+    assert "etcd at https://127" in await turned_away(bare)
+
+
+async def test_etcd_of_another_authority_is_told(etcd: EtcdSettings, strangers: Papers) -> None:
+    wrong = msgspec.structs.replace(
+        etcd, urls=etcd.urls[1:], tls=strangers.of_client, connect_timeout_s=1.0
+    )
+
+    assert "CERTIFICATE_VERIFY_FAILED" in await turned_away(wrong)
+
+
+async def test_etcd_with_a_wrong_password_is_told(etcd: EtcdSettings) -> None:
+    wrong = msgspec.structs.replace(
+        etcd, urls=etcd.urls[1:], password="not-it", connect_timeout_s=1.0
+    )
+    text = await turned_away(wrong)
+
+    assert "invalid user ID or password" in text
+    assert "not-it" not in text
+
+
+async def turned_away(settings: EtcdSettings) -> str:
+    """Why it cannot connect."""
+    registry = EtcdRegistry(settings, "test")
     try:
-        with pytest.raises(PlaneUnavailable, match="etcd at https://127"):
+        with pytest.raises(PlaneUnavailable) as caught:
             await registry.start(lambda _: None)
     finally:
         await registry.close()
+    return str(caught.value)

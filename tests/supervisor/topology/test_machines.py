@@ -6,6 +6,7 @@ import pytest
 
 from supervisor.topology import Here, NodeError, Overrides, Topology, choose_node, read_text
 from supervisor.topology.errors import TopologyError
+from supervisor.topology.model import Tls
 
 HEAD = "namespace: x\nnodes: {a: 10.0.0.1, b: 10.0.0.2, c: }\n"
 URLS = "nats: nats://n:4222\netcd: http://e:2379\n"
@@ -84,7 +85,7 @@ def test_workers_are_told_the_address_for_kv_transfers_unless_the_file_says_it()
 
 
 EMBEDDED = (
-    f"{HEAD}nats: {{embedded: true, node: b, port: 4001, token: t}}\n"
+    f"{HEAD}certificates: off\nnats: {{embedded: true, node: b, port: 4001, token: t}}\n"
     "etcd: {embedded: true, node: b, port: 4002, password: p}\n"
     "children: [{actor: router}]\n"
 )
@@ -101,6 +102,18 @@ def test_a_server_of_one_node_listens_there_and_is_a_url_elsewhere() -> None:
     assert (elsewhere.etcd.urls, elsewhere.etcd.user, elsewhere.etcd.password) == (
         ("http://10.0.0.2:4002",), "root", "p",
     )  # fmt: skip
+
+
+def test_with_certificates_servers_and_nodes_show_each_their_own() -> None:
+    secured = EMBEDDED.replace("certificates: off", "certificates: held")
+    there, elsewhere = part(secured, "b"), part(secured, "a")
+    held = f"{Path.cwd()}/held"
+
+    assert there.nats.tls == there.etcd.tls
+    assert there.nats.tls == Tls(ca=f"{held}/ca.pem", cert=f"{held}/b.pem", key=f"{held}/b.key")
+    assert elsewhere.nats.urls == ("tls://10.0.0.2:4001",)
+    assert elsewhere.etcd.urls == ("https://10.0.0.2:4002",)
+    assert elsewhere.etcd.tls == Tls(ca=f"{held}/ca.pem", cert=f"{held}/a.pem", key=f"{held}/a.key")
 
 
 def test_a_server_that_no_node_is_said_for_listens_on_loopback() -> None:
@@ -134,15 +147,19 @@ def test_a_server_that_no_node_is_said_for_listens_on_loopback() -> None:
         ),
         (
             EMBEDDED.replace("node: b, port: 4001, token: t", "node: b, port: 4001"),
-            "x.yaml:3:30: nats.node: expected token beside node",
+            "x.yaml:4:30: nats.node: expected token beside node",
         ),
         (
             EMBEDDED.replace("port: 4002, ", ""),
-            "x.yaml:4:30: etcd.node: expected port beside node",
+            "x.yaml:5:30: etcd.node: expected port beside node",
         ),
         (
             EMBEDDED.replace("node: b, port: 4001", "node: c, port: 4001"),
-            "x.yaml:3:30: nats.node: expected an address of 'c' in nodes, to listen on; found none",
+            "x.yaml:4:30: nats.node: expected an address of 'c' in nodes, to listen on; found none",
+        ),
+        (
+            EMBEDDED.replace("certificates: off\n", ""),
+            "x.yaml:2:8: nodes: expected certificates at the top of the file, as nodes talk to",
         ),
         (
             EMBEDDED.replace("10.0.0.1", "'10.0.0.1:80 x'"),

@@ -21,7 +21,7 @@ def child(keys: str) -> str:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("childs: []\nchildren: [{actor: router}]", "x.yaml:1:1: childs: unknown key 'childs'; expected one of namespace, nodes, nats, etcd, supervision, orphan_timeout, node_timeout, tracing, children (did you mean 'children'?)"),
+        ("childs: []\nchildren: [{actor: router}]", "x.yaml:1:1: childs: unknown key 'childs'; expected one of namespace, nodes, certificates, nats, etcd, supervision, orphan_timeout, node_timeout, tracing, children (did you mean 'children'?)"),
         ("namespace: a", "x.yaml:1:1: missing key 'children'"),
         ("children: []", "x.yaml:1:11: children: expected a list of length >= 1; found a list"),
         ("children: {a: 1}", "x.yaml:1:11: children: expected a list; found a mapping"),

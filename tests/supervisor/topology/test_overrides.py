@@ -80,7 +80,7 @@ def test_the_namespace_is_replaced() -> None:
         ("children[7].replicas=2", "--set children[7].replicas: children[7]: expected an index below 3; found 7"),
         ("children.context.replica=2", "--set children.context.replica: children[0].replica: unknown key 'replica'; expected one of replicas, first_instance, standby, restart, significant, start_deadline, drain, shutdown, backoff, launcher, world, fork, watchdog, max_failures, surge, nice, cpus, memory, gpus, open_files, env, cwd, node, actor, name, role, options (did you mean 'replicas'?)"),
         ("children.context.replicas=two", "--set children.context.replicas: children[0].replicas: expected an integer; found 'two'"),
-        ("childen.context.replicas=2", "--set childen.context.replicas: childen: unknown key 'childen'; expected one of namespace, nodes, nats, etcd, supervision, orphan_timeout, node_timeout, tracing, children (did you mean 'children'?)"),
+        ("childen.context.replicas=2", "--set childen.context.replicas: childen: unknown key 'childen'; expected one of namespace, nodes, certificates, nats, etcd, supervision, orphan_timeout, node_timeout, tracing, children (did you mean 'children'?)"),
         ("nats.port=1", "--set nats.port: nats.port: expected a mapping at nats; found 'embedded'"),
         ("supervision[0]=1", "--set supervision[0]: supervision[0]: expected a list at supervision; found a mapping"),
         ("x-engine.model=m", "--set x-engine.model: x-engine.model: expected a path that still matters; x- keys have done their work by now"),

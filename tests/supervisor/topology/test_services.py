@@ -88,6 +88,38 @@ def test_the_environment_replaces_embedded_and_only_embedded() -> None:
     assert nats("nats://c", **environ).urls == ("nats://c:4222",)
 
 
+def test_logins_and_files_beside_the_servers_of_the_environment() -> None:
+    environ = {
+        "NATS_SERVER": "tls://a", "NATS_CREDS": "/s/u.creds", "NATS_CA": "/s/ca.pem",
+        "ETCD_ENDPOINTS": "https://e", "ETCD_USER": "u", "ETCD_PASSWORD": "p", "ETCD_CA": "/s/ca",
+        "ETCD_CERT": "/s/c", "ETCD_KEY": "/s/k",
+    }  # fmt: skip
+    found = topology(_CHILD, environ=environ)
+
+    assert (found.nats.credentials, found.nats.tls) == ("/s/u.creds", Tls(ca="/s/ca.pem"))
+    assert (found.etcd.user, found.etcd.password) == ("u", "p")
+    assert found.etcd.tls == Tls(ca="/s/ca", cert="/s/c", key="/s/k")
+    # Of servers that the file names nothing is taken from there, and a URL's user goes first.
+    assert nats("tls://c", **environ).credentials is None
+    assert nats("embedded", **{**environ, "NATS_SERVER": "tls://u:p@a"}).credentials is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"NATS_PASSWORD": "s3"}, "expected NATS_USER beside NATS_PASSWORD; found none"),
+        ({"NATS_USER": "u", "NATS_TOKEN": "s3"}, "found NATS_USER and NATS_TOKEN"),
+        ({"NATS_CERT": "c"}, "expected NATS_CERT and NATS_KEY, or neither"),
+    ],
+)
+def test_a_half_login_in_the_environment_is_told(environ: dict[str, str], problem: str) -> None:
+    [told] = mistakes(_CHILD, environ={"NATS_SERVER": "tls://a", **environ})
+
+    assert told.startswith("NATS_SERVER: nats: ")
+    assert problem in told
+    assert "s3" not in told
+
+
 def test_the_origin_says_who_spoke() -> None:
     assert topology(_CHILD, environ={"NATS_SERVER": ""}).nats.origin == "default"
     assert nats("embedded").origin == "file"

@@ -34,7 +34,7 @@ async def connected(plane: Plane, *before: Server) -> AsyncIterator[Client]:
         ("nats://h:5", Server("h", 5)),
         ("h", Server("h", 4222)),
         ("h:6", Server("h", 6)),
-        ("tls://u:p%20w@h", Server("h", 4222, "u", "p w")),
+        ("tls://u:p%20w@h", Server("h", 4222, "u", "p w", tls=True)),
         ("nats://token@[::1]:7", Server("::1", 7, "token")),
     ],
 )
