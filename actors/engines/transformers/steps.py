@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -47,6 +47,7 @@ class Driver(Protocol):
 
     inbox: SimpleQueue[Command]
     progress: int
+    handoff_refusals: Mapping[str, int]
     patience_s: float
     idle: bool
 
