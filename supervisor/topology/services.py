@@ -36,7 +36,7 @@ NATS = ServiceKind(
     "nats",
     "NATS_SERVER",
     "NATS",
-    MappingProxyType({"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}),
+    MappingProxyType({"nats": 4222, "tls": 4222}),
 )
 ETCD = ServiceKind(
     "etcd", "ETCD_ENDPOINTS", "ETCD", MappingProxyType({"http": 2379, "https": 2379})

@@ -24,7 +24,7 @@ def nats(written: str, **environ: str) -> Service:
         ("embedded", Service(origin="file")),
         ("{embedded: true, port: 4333}", Service(port=4333, origin="file")),
         ("a", Service(urls=("nats://a:4222",), origin="file")),
-        ("[tls://a, 'b:1', 'wss://[::1]/']", Service(urls=("tls://a:4222", "nats://b:1", "wss://[::1]:443"), origin="file")),
+        ("[tls://a, 'b:1', 'tls://[::1]/']", Service(urls=("tls://a:4222", "nats://b:1", "tls://[::1]:4222"), origin="file")),
         ("nats://u:p%40@a", Service(urls=("nats://a:4222",), user="u", password="p@", origin="file")),
         ("nats://secret@a", Service(urls=("nats://a:4222",), token="secret", origin="file")),
         ("{urls: [a], user: u, password: p}", Service(urls=("nats://a:4222",), user="u", password="p", origin="file")),
@@ -53,7 +53,7 @@ def test_etcd_has_its_own_schemes_and_port() -> None:
     ("written", "line"),
     [
         ("embeded", "x.yaml:1:7: nats: expected embedded or a URL such as nats://host:4222; found 'embeded' (did you mean 'embedded'?)"),
-        ("nast://a", "x.yaml:1:7: nats: expected one of nats, tls, ws, wss as the scheme of a URL; found 'nast' (did you mean 'nats'?)"),
+        ("nast://a", "x.yaml:1:7: nats: expected one of nats, tls as the scheme of a URL; found 'nast' (did you mean 'nats'?)"),
         ("nats://a:port", "x.yaml:1:7: nats: expected embedded or a URL such as nats://host:4222; found one that is no URL"),
         ("nats://a/b", "x.yaml:1:7: nats: expected embedded or a URL such as nats://host:4222; found another form"),
         ("'nats://:4222'", "x.yaml:1:7: nats: expected embedded or a URL such as nats://host:4222; found another form"),
