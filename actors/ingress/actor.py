@@ -342,6 +342,8 @@ class Ingress(Actor):
             for worker in {message.context or message.generation, message.generation}:
                 self._tell_cancel(message.key.number, worker, message.key.epoch)
             return
+        if self._is_vain(choice, message):
+            return
         if choice.index == 0:
             choice.exchange.assigned = message
         if choice.exchange.trace is not None and message.key.epoch == choice.session.epoch:
@@ -353,6 +355,22 @@ class Ingress(Actor):
         choice = self._choices.get(message.key.number)
         if choice is not None:
             choice.watch.assigned(self.clock.precise())
+
+    def _is_vain(self, choice: Choice, message: Assigned) -> bool:
+        """Whether a router has chosen a worker of which it has not heard yet that it is away: then
+        nobody tells the session later. The request is put forward again."""
+        workers = [one for one in (message.context, message.generation) if one is not None]
+        away = [one.name for one in workers if self.directory.is_away(one)]
+        session = choice.session
+        if not away or session.phase is not life.Phase.SUBMITTED:
+            return False
+        if message.key.epoch != session.epoch:
+            return False
+        for worker in workers:
+            self._tell_cancel(message.key.number, worker, message.key.epoch)
+        text = f"{away[0]} is away"
+        self._step(choice.number, life.Rejected(message.key.epoch, "lost", text))
+        return True
 
     @handler
     def rejected(self, message: Rejected) -> None:

@@ -124,6 +124,14 @@ class Directory:
         entry = self._entries.get(name)
         return entry if entry is not None and self._shows(entry) else None
 
+    def is_away(self, address: Address) -> bool:
+        """Whether this life is over, or is known and not to be talked to now. One that was not
+        heard of yet is not away."""
+        known = self._entries.get(address.name)
+        if known is not None and known.incarnation == address.incarnation:
+            return not self._shows(known)
+        return self.has_ended(address)
+
     def has_ended(self, address: Address) -> bool:
         """Whether this life is known to be over. A life not heard of yet may be about to appear:
         the registry's news and a message can overtake each other."""

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from actors.ingress.actor import Ingress
+from actors.messages.assign import Assigned
+from actors.messages.key import RequestKey
 from actors.preprocessor.actor import Preprocessor
 from actors.router.actor import Router
+from actors.runtime.address import Address
 from actors.runtime.errors import ActorFailed
 from actors.runtime.node import Hosted
 from actors.worker.actor import AggregatedWorker, ContextWorker, GenerationWorker, Worker
@@ -140,6 +143,25 @@ async def test_a_context_worker_that_falls_during_the_prefill_is_succeeded() -> 
             await service.kill("context/0")
 
             assert (await connection.answer()).text == expected(), "by the generation worker alone"
+
+
+async def test_a_request_given_to_a_worker_that_is_away_already_is_put_forward_again() -> None:
+    """By a router that has not heard of it yet; nobody will tell of that loss again."""
+    slow = {"assign_timeout_s": 60.0, "silence_s": 60.0}
+    async with disaggregated(ingress={"replay": slow}) as (service, ingress):
+        await service.silence("router/0")
+        async with connected(ingress) as connection:
+            await connection.post(COMPLETIONS, completion(max_tokens=TOKENS))
+            await eventually(lambda: bool(ingress._choices))
+            [choice] = ingress._choices.values()
+            gone = Address("generation", 0, 1)
+            assert ingress.directory.is_away(gone)
+            ingress.assigned(Assigned(RequestKey(ingress.address, choice.number, 0), None, gone, 3))
+            assert choice.session.epoch == 1
+            await service.kill("router/0")
+            await service.start(Hosted(actor=Router, role="router"))
+
+            assert (await connection.answer()).text == expected()
 
 
 @pytest.mark.parametrize("role", ["router", "preprocessor"])

@@ -194,11 +194,22 @@ def test_the_actors_of_a_silent_host_are_missed_and_come_back_in_the_same_lives(
     assert directory.silent("g") == [Left(there.address, "its host g is silent")]
     assert (directory.ready("echo"), directory.find("echo/1")) == ([here], None)
     assert not directory.has_ended(there.address)
+    assert [directory.is_away(one.address) for one in (here, there)] == [False, True]
     # What the registry says of it meanwhile is remembered.
     draining = entry(1, 9, State.DRAINING, host="g")
     assert directory.observe(Put(draining), 1.0) == []
 
     assert directory.heard("g") == [Up(draining)]
+    assert not directory.is_away(there.address)
+
+
+def test_a_life_that_is_over_is_away_and_one_not_heard_of_yet_is_not() -> None:
+    directory = Directory(GRACE_S)
+    directory.observe(Listed((entry(0, 7),)), 0.0)
+
+    lives = [Address("echo", 0, 6), Address("echo", 0, 7), Address("echo", 0, 8)]
+
+    assert [directory.is_away(life) for life in lives] == [True, False, False]
 
 
 def test_who_speaks_another_wire_format_is_left_alone() -> None:
