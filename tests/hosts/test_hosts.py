@@ -32,7 +32,7 @@ ALL = {
 WITHOUT_LEFT = {name: node for name, node in ALL.items() if node != "left"}
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 LEASE_S = 10
-SOON_S = 5.0
+SOON_S = 4.0
 """Half of a lease: what took longer was not seen by a host's silence (1.5 s, and what a busy
 machine adds)."""
 
