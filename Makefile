@@ -62,6 +62,14 @@ routing: setup ## Routing strategies and several routers, in virtual time (10 mi
 router-speed: setup ## What a routing decision costs, up to 10 million blocks (3 GB)
 	$(BIN)/python -m bench.router_speed
 
+overload: setup ## Three times what a service can do, and its router killed under load (3 minutes)
+	$(BIN)/python -m bench.overload
+	$(BIN)/python -m bench.router_loss
+
+growth: setup ## Cost with streams, workers, prompts and ingress nodes (12 minutes, 10 500 open files)
+	$(BIN)/python -m bench.growth
+	$(BIN)/python -m bench.long_prompts
+
 restart: setup ## How long a killed actor is away (7 minutes)
 	$(BIN)/python -m bench.restart
 
@@ -114,4 +122,4 @@ clean: ## Remove the environment and every cache
 
 .PHONY: guard ranks slurm help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
 	restart storm versus profile lint format lock clean
-.PHONY: routing router-speed
+.PHONY: routing router-speed overload growth
