@@ -264,9 +264,9 @@ async def measure_workers(base: Path, count: int) -> Point:
         await asyncio.gather(sending, return_exceptions=True)
         figures = {
             "serving_s": serving_s,
-            "router at rest, ms of CPU a second": rest * 1000,
-            "router us_per_request": (cpu - rest * LOOK_S) * 1e6 / answered,
-            "mb router": served.resident_mb()["router/0"],
+            "at rest, ms of CPU a second": rest * 1000,
+            "us of CPU a request": (cpu - rest * LOOK_S) * 1e6 / answered,
+            "MB of memory": served.resident_mb()["router/0"],
         }
     return Point("workers", count, figures)
 

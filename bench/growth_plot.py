@@ -12,7 +12,7 @@ LEFT, TOP, GAP_X, GAP_Y = 70, 60, 110, 110
 CHARTS = (
     ("streams", "CPU for a token, us", "us_per_token"),
     ("streams", "memory for a stream, kB", "kb_per_stream"),
-    ("workers", "router: us a request, ms/s at rest, MB", ""),
+    ("workers", "the router", ""),
     ("prompts", "CPU for a prompt token, us", "us_per_prompt_token"),
     ("nodes", "CPU for a token, us", "us_per_token"),
 )
@@ -29,7 +29,7 @@ class Measured(Protocol):
 def plot(points: Sequence[Measured]) -> str:
     """One chart for each thing that grew; both axes logarithmic."""
     charts = [
-        (title, lines)
+        (f"{what}: {title}", lines)
         for what, title, prefix in CHARTS
         if (lines := _lines([point for point in points if point.what == what], prefix))
     ]
@@ -46,8 +46,7 @@ def plot(points: Sequence[Measured]) -> str:
     for number, (title, lines) in enumerate(charts):
         x = LEFT + (number % columns) * (LEFT + WIDTH + GAP_X)
         y = TOP + (number // columns) * (TOP + HEIGHT + GAP_Y)
-        what = next(what for what, other, _ in CHARTS if other == title)
-        parts += _chart(x, y, f"{what}: {title}" if what != "workers" else title, lines)
+        parts += _chart(x, y, title, lines)
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -94,9 +93,9 @@ def _chart(left: float, top: float, title: str, lines: Lines) -> list[str]:
             f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
             for x, y in (at(*point).split(",") for point in line)
         ]
-        row, column = divmod(number, 3)
+        row, column = divmod(number, 2)
         parts.append(
-            f'<text x="{left + column * 130}" y="{top + HEIGHT + 38 + 16 * row}" '
+            f'<text x="{left + column * 210}" y="{top + HEIGHT + 38 + 16 * row}" '
             f'fill="{colour}">{name}</text>'
         )
     return parts
