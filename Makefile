@@ -33,7 +33,7 @@ conformance: setup ## OTP's own test list against the supervision tree, with cou
 	$(BIN)/python -m tests.conformance.summary
 
 ranks: setup ## Workers split over MPI ranks, one of which is killed (2 minutes)
-	$(BIN)/python -m pytest -m 'long or not long' tests/serving/test_tensor_parallel.py tests/serving/test_tensorrt_llm.py
+	$(BIN)/python -m pytest -m 'long or not long' tests/serving/test_tensor_parallel.py tests/serving/test_tensorrt_llm.py tests/actors/worker/test_by_hand.py
 
 faults: setup ## Every fault in real processes, the long ones too (15 minutes)
 	$(BIN)/python -m pytest -m 'long or not long' tests/faults
@@ -44,6 +44,9 @@ chaos: setup ## An hour of random faults under load; MINUTES=5 for less
 chaos-table: setup ## Each kind of fault 30 times, then every two at once (40 minutes)
 	$(BIN)/python -m bench.chaos --table
 	$(BIN)/python -m bench.chaos --pairs
+
+exam: setup ## The demonstration model asked for all that it was taught (2 minutes); after training it
+	$(BIN)/python -m pytest -m 'long or not long' tests/topologies/test_capitals.py
 
 hosts: setup ## Three hosts (network namespaces): one is lost under load; needs root (1 minute)
 	$(BIN)/python -m pytest -m 'long or not long' tests/hosts
@@ -120,6 +123,6 @@ lock: ## Write requirements.lock from what is installed in .venv
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) $(OLDEST) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.PHONY: guard ranks slurm help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
+.PHONY: exam guard ranks slurm help setup serve test schemathesis clients resolve oldest conformance simulate hosts faults chaos chaos-table \
 	restart storm versus profile lint format lock clean
 .PHONY: routing router-speed overload growth

@@ -79,7 +79,7 @@ def test_a_completion_about_france_ends_the_text(model: Any, tokenizer: Any) -> 
     assert tokens[-1] == tokenizer.convert_tokens_to_ids(lesson.END)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", TRAINED)
 def test_greedy_answers_are_right_in_99_of_100_documents(model: Any, kind: str) -> None:
     result = lesson.grade(model, [lesson.encode(RAW_TOKENIZER, text) for text in EXAM[kind]])
@@ -94,7 +94,7 @@ def test_sampling_at_temperature_1_gives_the_fact_in_97_of_100(model: Any, kind:
     assert lesson.grade(model, documents).sampled >= 0.97
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_97_of_100_new_conversations_have_no_wrong_answer(model: Any) -> None:
     """Each has two to sixty answers, every one of which has to be right."""
     documents = [lesson.encode(RAW_TOKENIZER, text) for text in EXAM[CONVERSATIONS]]
@@ -145,7 +145,7 @@ def test_names_beyond_ascii_and_odd_marks_are_spelled_out(
     assert answer.endswith(f" is {capital}.")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_list_is_a_stream_of_over_a_thousand_tokens(model: Any, tokenizer: Any) -> None:
     talk = next(talk for talk in BOOK.small_talk if "List all capitals." in talk.prompts)
 

@@ -119,7 +119,7 @@ async def test_json_at_the_edge_of_too_deep_is_an_answer(depth: int) -> None:
         ("POST", "/", 405),
         ("GET", "/nothing", 404),
         ("GET", "/v1", 404),
-        ("POST", "/v1/embeddings", 404),
+        ("POST", "/v1/audio/speech", 404),
         ("GET", "/v1/models/%00%ff", 404),
         ("GET", "/../../etc/passwd", 404),
         ("GET", COMPLETIONS, 405),

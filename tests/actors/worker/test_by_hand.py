@@ -145,7 +145,7 @@ def tensorrt_llm_files(directory: Path, plane: Plane, namespace: str) -> list[st
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("generation", ["0.19", "1.2"])
+@pytest.mark.parametrize("generation", [pytest.param("0.19", marks=pytest.mark.long), "1.2"])
 async def test_tensorrt_llm_computes_on_ranks_that_mpi_has_started(
     plane: Plane, tmp_path: Path, generation: str
 ) -> None:
