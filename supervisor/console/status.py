@@ -28,6 +28,7 @@ _RECENT_S = 60.0
 """What a child that fell this short ago wrote last is shown, though it is up again."""
 _TAIL_LINES = 5
 _TAIL_CHARACTERS = 200
+_ROUTINE = ('"level": "info"', '"level": "debug"')
 _TROUBLES = 10
 """Shown of one actor."""
 _TROUBLE_CHARACTERS = 200
@@ -112,13 +113,19 @@ def _tree(status: Status, before: Status | None, paint: Paint, *, verbose: bool)
             for trouble in actor.troubles[:_TROUBLES]
         )
         if _wants_tail(row, verbose=verbose):
-            shown = row.tail if verbose else row.tail[-_TAIL_LINES:]
+            telling = [line for line in row.tail if not _is_routine(line)]
+            shown = row.tail if verbose else telling[-_TAIL_LINES:]
             margin = f"{inside}  "
             lines += (
                 margin + paint("dim", f"| {clip(printable(line), _TAIL_CHARACTERS)}")
                 for line in shown
             )
     return lines
+
+
+def _is_routine(line: str) -> bool:
+    """Whether it is a line of our own log that explains no fall."""
+    return line.startswith("{") and any(level in line for level in _ROUTINE)
 
 
 def _wants_tail(row: ChildRow, *, verbose: bool) -> bool:

@@ -93,6 +93,15 @@ def fallen(**facts: Any) -> ChildRow:
     return row("w/0", "supervisor", last_exit="killed by SIGSEGV", tail=tail, **facts)
 
 
+def test_of_what_a_fallen_child_logged_only_what_may_explain_it_is_shown() -> None:
+    routine = '{"actor": "w/0#3", "event": "actor_ready", "level": "info"}'
+    grave = '{"event": "engine_failed", "level": "error"}'
+    one = row("w/0", "supervisor", state="failed", tail=("words", routine, grave))
+
+    assert [line.strip() for line in shown(one)[1:]] == ["| words", f"| {grave}"]
+    assert len(shown(one, verbose=True)) == 4
+
+
 def test_a_child_that_is_down_shows_what_it_wrote_last() -> None:
     lines = shown(fallen(state="failed", ended_ago_s=4000.0))
 
