@@ -35,7 +35,7 @@ conformance: setup ## OTP's own test list against the supervision tree, with cou
 ranks: setup ## Workers split over MPI ranks, one of which is killed (2 minutes)
 	$(BIN)/python -m pytest -m 'long or not long' tests/serving/test_tensor_parallel.py tests/serving/test_tensorrt_llm.py tests/actors/worker/test_by_hand.py
 
-faults: setup ## Every fault in real processes, the long ones too (15 minutes)
+faults: setup ## Every fault in real processes, the long ones too (9 minutes)
 	$(BIN)/python -m pytest -m 'long or not long' tests/faults
 
 chaos: setup ## An hour of random faults under load; MINUTES=5 for less

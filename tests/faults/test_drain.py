@@ -18,6 +18,9 @@ from tests.faults.conftest import PATIENT, Hurt, judged, streams
 
 pytestmark = pytest.mark.process
 
+ENOUGH = 24
+"""Streams for a run to say anything."""
+
 
 async def restart_under_load(service: Stage, role: str) -> list[str]:
     """What went wrong for clients that came one after the other, all the while."""
@@ -34,7 +37,8 @@ async def change_under_load(
     ended: list[Stream] = []
 
     async def client() -> None:
-        while not over.is_set():
+        # Some at least meet the change, and some come behind it, however quick it is.
+        while not over.is_set() or len(ended) <= ENOUGH:
             stream = Stream(Asked.random(dice, 48), "test", 0)
             ended.append(await run(stream, service.address, timeout_s=60.0))
 
@@ -48,7 +52,7 @@ async def change_under_load(
         await asyncio.sleep(0.5)
         over.set()
     await service.at_rest()
-    assert len(ended) > 24
+    assert len(ended) > ENOUGH
     return [f"{s.verdict}: {s.problem}" for s in ended if s.verdict != "right"]
 
 
