@@ -37,6 +37,10 @@ UNHEARD_LIMIT = 2
 again."""
 OPENING_S = 0.01
 """From hearing that somebody is ready to trying again."""
+PACES = 2.0
+"""How many times the usual time between tokens may pass before it is silence."""
+PATIENCE_LIMIT = 8
+"""How often `silence_s` may have to pass at most, however slow the tokens are."""
 
 
 class Phase(enum.StrEnum):
@@ -83,7 +87,12 @@ class Session:
         self._flows = False
         """Since the last token nothing has happened but more of them, by `take_next`."""
         self._moved_at = 0.0
-        """When the last one came, while it flows."""
+        """When the last one came."""
+        self._patience_s = policy.silence_s
+        """How long to wait for a token before asking: longer where they come slowly, or else each
+        of them would cost a question and an answer."""
+        self._paced = (0.0, 0)
+        """When a token had come, and how many there were, when the pace was last looked at."""
 
     @property
     def over(self) -> bool:
@@ -96,7 +105,7 @@ class Session:
     @property
     def wake_at(self) -> float:
         """When to step a `Tick` next, at the latest."""
-        due = self._moved_at + self.policy.silence_s if self._flows else self._due
+        due = self._moved_at + self._patience_s if self._flows else self._due
         return min(due, self.deadline)
 
     def begin(self, now: float) -> list[Action]:
@@ -181,7 +190,9 @@ class Session:
                 break
             actions += self._take(following, expected, now)
         if actions and isinstance(actions[-1], Deliver) and not self._early:
-            self._flows, self._moved_at = self.phase is Phase.ASSIGNED, now
+            self._flows = self.phase is Phase.ASSIGNED
+        if not chunk.tokens and not chunk.finish:
+            self._wait_longer(now)
         return actions
 
     def _next_early(self, expected: int) -> Chunk | None:
@@ -211,6 +222,7 @@ class Session:
             actions.append(Deliver(tokens, logprobs))
             self._losses = 0
             self._recover_until = None
+            self._moved_at = now
             self._await_token(now)
         if not chunk.finish:
             return actions
@@ -225,7 +237,7 @@ class Session:
 
     def _await_token(self, now: float) -> None:
         self._give_up_at = now + self.policy.progress_timeout_s
-        self._due = now + self.policy.silence_s
+        self._due = now + self._patience_s
         if self._early:
             self._due = now + self.policy.gap_s
             self._give_up_at = now + self.policy.gap_timeout_s
@@ -244,6 +256,24 @@ class Session:
         return []
 
     # -- silence -------------------------------------------------------------------------------
+
+    def _look_at_pace(self) -> None:
+        """Be as patient as the tokens since the last look were slow."""
+        (since, before), count = self._paced, len(self.delivered)
+        if count > before > 0:
+            pace_s = (self._moved_at - since) / (count - before)
+            self._set_patience(PACES * pace_s)
+        self._paced = self._moved_at, count
+
+    def _wait_longer(self, now: float) -> None:
+        """The worker knows of the request, and has nothing new: a question was not needed yet."""
+        self._set_patience(2 * self._patience_s)
+        if self.phase is Phase.ASSIGNED and not self._early:
+            self._due = min(now + self._patience_s, self._give_up_at)
+
+    def _set_patience(self, patience_s: float) -> None:
+        least_s = self.policy.silence_s
+        self._patience_s = min(max(least_s, patience_s), PATIENCE_LIMIT * least_s)
 
     def _ask(self, now: float) -> list[Action]:
         """Ask who must have sent the next token what became of it."""
@@ -331,6 +361,7 @@ class Session:
         if now >= self.deadline:
             return self._end(Fail("timeout", "the request took longer than it may"))
         if now < self._due:
+            self._look_at_pace()
             return []
         if away:
             return self._sit_out(now)
@@ -389,6 +420,7 @@ class Session:
         self._unanswered_since = None
         self._unheard = 0
         self._epoch_start = len(self.delivered)
+        self._patience_s, self._paced = self.policy.silence_s, (0.0, 0)
         self._await_assignment(now)
         return [Submit(self.epoch, tuple(self.delivered))]
 

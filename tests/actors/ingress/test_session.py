@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -219,6 +220,59 @@ def test_a_silent_worker_is_asked_and_what_it_answers_is_delivered() -> None:
 
     assert run(session, Tick(), now=1.0 + POLICY.silence_s) == [Ask(GENERATION, 0, 1)]
     assert run(session, chunk(0, 1, 6, 7), now=1.6) == [Deliver([6, 7], None)]
+
+
+def asked_while(session: Session, paces: Iterable[float], start: float) -> int:
+    """Have tokens come at these intervals, a timer that is set anew only when it has fired, and a
+    worker that answers every question; return how many there were."""
+    now, asked, timer = start, session.asked, session.wake_at
+    for offset, pace in enumerate(paces, len(session.delivered)):
+        now += pace
+        while timer < now:
+            for action in session.step(Tick(), timer):
+                assert action == Ask(GENERATION, 0, offset)
+                run(session, chunk(0, offset), now=timer)
+            timer = session.wake_at
+        by_the_short_way(session, chunk(0, offset, 1), now)
+        timer = min(timer, session.wake_at)
+    return session.asked - asked
+
+
+def test_tokens_that_come_slowly_are_not_each_asked_for() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), now=1.0)
+
+    assert asked_while(session, [1.1 * POLICY.silence_s] * 100, 1.0) <= 2
+
+
+def test_after_slow_tokens_quick_ones_are_missed_as_soon_as_ever() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), now=1.0)
+    asked_while(session, [1.0] * 20, 1.0)
+    asked_while(session, [0.01] * 500, 21.0)
+
+    assert session.wake_at == pytest.approx(26.0 + POLICY.silence_s)
+
+
+def test_a_worker_that_has_nothing_yet_is_asked_less_and_less_often_up_to_a_limit() -> None:
+    session = begun()
+    intervals, now = [], 1.0
+    for _ in range(6):
+        intervals.append(session.wake_at - now)
+        now = session.wake_at
+        assert run(session, Tick(), chunk(0, 0), now=now) == [Ask(CONTEXT, 0, 0)]
+
+    assert intervals[1:] == pytest.approx([1.0, 2.0, 4.0, 4.0, 4.0])
+
+
+def test_an_attempt_that_is_made_again_is_as_impatient_as_the_first() -> None:
+    session = begun()
+    run(session, chunk(0, 0, 5), now=1.0)
+    asked_while(session, [2.0] * 10, 1.0)
+    run(session, Fell(GENERATION, "killed"), now=21.0)
+    run(session, assigned(1), now=21.0)
+
+    assert session.wake_at == 21.0 + POLICY.silence_s
 
 
 def test_what_was_asked_for_and_what_was_early_are_put_together() -> None:
