@@ -115,6 +115,9 @@ class Session:
 
     def step(self, event: Event, now: float) -> list[Action]:
         """What to do about an event. After `Finish` or `Fail` there is never another action."""
+        if self._flows and type(event) is Tick and now < self.wake_at:
+            self._look_at_pace()
+            return []
         self._settle()
         if self.over:
             return []
@@ -361,7 +364,6 @@ class Session:
         if now >= self.deadline:
             return self._end(Fail("timeout", "the request took longer than it may"))
         if now < self._due:
-            self._look_at_pace()
             return []
         if away:
             return self._sit_out(now)
