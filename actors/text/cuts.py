@@ -23,7 +23,7 @@ from itertools import pairwise
 
 import tokenizers
 
-MIN_PART = 256
+MIN_PART = 1024
 """Characters between two cuts, at least: shorter parts cost more to find than to tokenise."""
 MAX_MARKS = 8
 """Tokens that are cut at. Each costs a search of the text."""

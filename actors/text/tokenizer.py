@@ -16,6 +16,7 @@ from actors.text.cuts import safe_marks
 from actors.text.detokenizer import ByteDetokenizer, Detokenizer, WindowDetokenizer
 from actors.text.model_files import ModelFiles, TokenizerNotFound, read_model_files
 from actors.text.token_bytes import TokenBytes, spelling_of
+from actors.text.words import Words
 
 TYPE_CODE: Final = "I"
 """Token ids travel packed: little-endian, 4 bytes each; this is what `array` calls it."""
@@ -98,11 +99,22 @@ class Tokenizer:
         the event loop up. Text that looks like a special token becomes that token. Raises
         ValueError when the text cannot be UTF-8 (lone surrogates).
         """
-        [ids] = self.encode_each([text], add_special_tokens=add_special_tokens)
+        if self._words is not None and not add_special_tokens:
+            return self._words.encode(text)
+        [ids] = self._encode_each([text], add_special_tokens=add_special_tokens)
         return ids
 
-    def encode_each(self, texts: list[str], *, add_special_tokens: bool = False) -> list[bytes]:
-        """As `encode`, several texts at once."""
+    def encode_each(self, texts: list[str]) -> list[bytes]:
+        """As `encode` without adding special tokens, several texts at once."""
+        if self._words is not None:
+            return list(map(self._words.encode, texts))
+        return self._encode_each(texts)
+
+    @functools.cached_property
+    def _words(self) -> Words | None:
+        return Words.of(self._tokenizer, self._encode_each)
+
+    def _encode_each(self, texts: list[str], *, add_special_tokens: bool = False) -> list[bytes]:
         # The plain `encode` keeps the GIL; the batch form does not, and the fast one of it skips
         # the character offsets, which nobody here reads and which cost a third of the time.
         try:

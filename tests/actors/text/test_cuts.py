@@ -118,7 +118,7 @@ def test_only_tokens_that_stand_alone_are_cut_at(kind: str) -> None:
 
 
 def test_a_longer_text_is_cut_in_the_same_places() -> None:
-    turn = "<|start|>user" + "x" * 300 + "<|eot|>"
+    turn = "<|start|>user" + "x" * 1200 + "<|eot|>"
     before = cut("head" + turn * 3, ["<|start|>", "<|eot|>"])
 
     after = cut("head" + turn * 5, ["<|start|>", "<|eot|>"])

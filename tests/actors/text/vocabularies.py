@@ -18,8 +18,8 @@ END = "<|end|>"
 MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
-def byte_level() -> Tokenizer:
-    """As GPT-2, Llama 3 and Qwen: merges over bytes."""
+def byte_level(added: list[Any] | None = None) -> Tokenizer:
+    """As GPT-2, Llama 3 and Qwen: merges over bytes. `added`: tokens, instead of two others."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -30,7 +30,9 @@ def byte_level() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_tokens([AddedToken("<tool call>", special=False), "é日"])
+    if added is None:
+        added = [AddedToken("<tool call>", special=False), "é日"]
+    tokenizer.add_tokens(added)
     return tokenizer
 
 
