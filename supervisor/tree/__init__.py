@@ -8,7 +8,7 @@ start deadlines, back-off, a limit of failures for one child, a drain before the
     reason.py                          why a child ended
     protocol.py                        events, commands, actions, status: the whole interface
     nodes.py, intensity.py             state
-    lifecycle.py                       starting, stopping, restarting
+    books.py, plans.py, lifecycle.py   who there is; starting and stopping in order; what follows
     commands.py                        management of a live tree
     machine.py                         `Tree`
 """

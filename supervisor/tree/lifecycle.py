@@ -1,12 +1,5 @@
 """How nodes start, end and come back: the rules of OTP's supervisor.erl, without a process.
 
-Every supervisor of OTP is a process that blocks while it starts or stops a child. Here all of them
-share one machine, so what OTP does in one blocking call is a plan (`Supervisor.to_stop`, then
-`to_start`) that goes on with each event. Two things follow that OTP does not have. A start in
-progress can be interrupted, by a stop as well as by the crash of an earlier sibling, which OTP
-would leave in the mailbox until the start is over; that matters when a start takes minutes. And
-under one_for_one, children that crashed come back side by side instead of one after the other.
-
 Nothing here calls back into a parent while the parent's plan is being worked on: whoever changes
 something that a plan waits for puts the supervisor on the agenda (`wake`), and `settle` works the
 agenda off. So the stack stays flat however long the tree is.
@@ -14,191 +7,51 @@ agenda off. So the stack stays flat however long the tree is.
 
 from __future__ import annotations
 
-from collections import deque
 from random import Random
 
-from supervisor.tree.intensity import RestartWindow
 from supervisor.tree.nodes import (
     Node,
     Origin,
     Purpose,
     Supervisor,
-    Ticket,
     Worker,
     aside,
     keeps_spec,
-    respec,
     stable,
 )
-from supervisor.tree.protocol import (
-    Action,
-    CancelTimer,
-    Done,
-    Drain,
-    Gone,
-    Kill,
-    Refusal,
-    Refused,
-    Reply,
-    Report,
-    ReportKind,
-    SetTimer,
-    Start,
-    State,
-    Stop,
-)
+from supervisor.tree.plans import Outcome, Plans
+from supervisor.tree.protocol import Done, Gone, Refusal, Report, ReportKind, State
 from supervisor.tree.reason import (
     AUTO_SHUTDOWN,
     FAILED_TO_START,
     KILLED,
     MAX_INTENSITY,
-    SHUTDOWN,
     Kind,
     Reason,
 )
-from supervisor.tree.spec import AutoShutdown, ChildSpec, Restart, Spec, Strategy, SupervisorSpec
+from supervisor.tree.spec import AutoShutdown, Restart, Strategy, SupervisorSpec
 
 
-class Lifecycle:
-    """All nodes of a tree and what happens to them. Used by `Tree` within one step at a time."""
+class Lifecycle(Plans):
+    """All nodes of a tree, and what follows when one is up, is over or has failed. Used by `Tree`
+    within one step at a time."""
 
     def __init__(self, spec: SupervisorSpec, seed: int) -> None:
-        self.now = 0.0
-        self.actions: list[Action] = []
-        self.nodes: dict[str, Node] = {}
-        self.timers: dict[str, Node] = {}
+        super().__init__(spec)
         self.gone = False
         self.patient = False
         """Whether something may serve that must not end because the plane is away."""
-        self._runs = 0
-        self._timers_set = 0
         self._random = Random(seed)
-        self._agenda: dict[str, Supervisor] = {}
-        self.root = self._build_supervisor(spec, None)
 
-    # --- nodes ----------------------------------------------------------------------------------
-
-    def build(self, spec: Spec, parent: Supervisor) -> Node:
-        """Add a node, with all below it, as the last child of `parent`."""
-        node: Node
-        if isinstance(spec, ChildSpec):
-            node = Worker(spec, parent, self.now)
-            self.nodes[spec.id] = node
-        else:
-            node = self._build_supervisor(spec, parent)
-        parent.children[spec.id] = node
-        return node
-
-    def _build_supervisor(self, spec: SupervisorSpec, parent: Supervisor | None) -> Supervisor:
-        node = Supervisor(spec, parent, self.now)
-        self.nodes[spec.id] = node
-        for child in spec.initial():
-            self.build(child, node)
-        return node
-
-    def forget(self, node: Node) -> None:
-        """Remove a node that is down, with all below it."""
-        assert not node.live, "a process would be left behind"
-        self._rest(node)
-        self._to(node, State.STOPPED)
-        self.refuse_start(node, Refusal.INTERRUPTED)
-        if isinstance(node, Supervisor):
-            for child in list(node.children.values()):
-                self.forget(child)
-        del self.nodes[node.id]
-        if node.parent is not None:
-            del node.parent.children[node.id]
-
-    def _populate(self, sup: Supervisor) -> None:
-        """Make the children those of the spec again, as a new life of the supervisor begins with.
-
-        Nodes that stay keep their history for the status; everything else is forgotten.
-        """
-        wanted = {spec.id: spec for spec in sup.spec.initial()}
-        for node in list(sup.children.values()):
-            spec = wanted.get(node.id)
-            if not respec(node, spec):
-                self.forget(node)
-                continue
-            node.origin, node.ready_at, node.failures = Origin.INITIAL, None, 0
-            self._to(node, State.WAITING)
-        kept, sup.children = sup.children, {}
-        for spec_id, spec in wanted.items():
-            if spec_id in kept:
-                sup.children[spec_id] = kept[spec_id]
-            else:
-                self.build(spec, sup)
-
-    def _to(self, node: Node, state: State) -> None:
-        node.state = state
-        node.since = self.now
-
-    # --- timers and replies ---------------------------------------------------------------------
-
-    def _set_timer(self, node: Node, what: str, at: float) -> None:
-        self._cancel_timer(node)
-        self._timers_set += 1
-        key = f"{what}:{node.id}:{self._timers_set}"
-        node.timer = key
-        self.timers[key] = node
-        self.actions.append(SetTimer(key, at))
-
-    def _cancel_timer(self, node: Node) -> None:
-        node.next_retry = None
-        if node.timer is not None:
-            del self.timers[node.timer]
-            self.actions.append(CancelTimer(node.timer))
-            node.timer = None
-
-    def answer(self, ticket: Ticket, result: Done | Refused) -> None:
-        """Settle one of the children a command waits for; reply when it was the last."""
-        ticket.left -= 1
-        if isinstance(result, Refused) and ticket.refused is None:
-            ticket.refused = result
-        if ticket.left == 0:
-            # A command for several children is answered in the name of their supervisor.
-            done = result if result.id == ticket.id else Done(ticket.id)
-            self.actions.append(Reply(ticket.ref, ticket.refused or done))
-
-    def refuse_start(self, node: Node, why: Refusal, reason: Reason | None = None) -> None:
-        """Tell those who wait for the node to be up that it will not be."""
-        tickets, node.on_start = node.on_start, []
-        for ticket in tickets:
-            self.answer(ticket, Refused(why, node.id, reason=reason))
-
-    def _report(self, kind: ReportKind, node: Node, reason: Reason | None) -> None:
-        parent = node.parent.id if node.parent else ""
-        external = kind is ReportKind.PROGRESS and node.origin in {Origin.ADDED, Origin.MANUAL}
-        self.actions.append(Report(kind, node.id, parent, node.run, reason, external=external))
-
-    # --- starting -------------------------------------------------------------------------------
-
-    def start(self, node: Node) -> None:
-        """Begin a new run."""
-        assert not node.live, "two runs of one id"
-        self._cancel_timer(node)
-        self._runs += 1
-        node.run = self._runs
-        node.purpose, node.ready_at = None, None
-        self._to(node, State.STARTING)
-        if isinstance(node, Worker):
-            node.killed = False
-            self.actions.append(Start(node.id, node.run, node.spec))
-            if node.spec.start_deadline_s is not None:
-                self._set_timer(node, "deadline", self.now + node.spec.start_deadline_s)
-            return
-        node.window = RestartWindow()
-        node.end, node.exit_code, node.forced, node.finale = SHUTDOWN, 0, False, None
-        self._populate(node)
-        node.to_start = deque(_in_plan(node))
-        self.wake(node)
-
-    def mend(self, node: Node) -> None:
-        """Begin a new run outside the plan of the node's supervisor."""
-        assert node.parent is not None, "the root is started by Boot alone"
-        if not aside(node):
-            node.parent.mending.add(node.id)
-        self.start(node)
+    def settle(self) -> None:
+        """Carry all plans as far as they go without another event."""
+        while self._agenda:
+            sup = self._agenda.pop(next(iter(self._agenda)))
+            match self._advance(sup) if sup.live else None:
+                case Outcome.UP:
+                    self.up(sup)
+                case Outcome.DOWN:
+                    self._finish(sup)
 
     def up(self, node: Node, info: object = None) -> None:
         """The node is ready."""
@@ -215,158 +68,6 @@ class Lifecycle:
         if isinstance(node, Supervisor) and node.finale is not None:
             self._end(node, node.finale, exit_code=_exit_code(node.finale.cause))
 
-    def _settled(self, node: Node) -> None:
-        """The step that somebody waited for is over."""
-        if node.parent is not None:
-            node.parent.busy.discard(node.id)
-            node.parent.mending.discard(node.id)
-            self.wake(node.parent)
-
-    # --- stopping -------------------------------------------------------------------------------
-
-    def stop(self, node: Node, purpose: Purpose) -> None:
-        """Begin to end a live node; one that is ending already goes on with the new purpose."""
-        assert node.live, "only what lives can be stopped"
-        node.purpose = purpose
-        if isinstance(node, Supervisor):
-            if node.state is not State.STOPPING:
-                node.end = SHUTDOWN
-                self._wind_down(node)
-            if node.spec.brutal_kill:
-                self.force(node)
-            elif node.spec.shutdown_s is not None and node.timer is None:
-                self._set_timer(node, "stop", self.now + node.spec.shutdown_s)
-        elif node.state in {State.STARTING, State.RUNNING}:
-            if node.spec.brutal_kill:
-                self.kill(node)
-            elif node.spec.drain_s is not None and node.state is State.RUNNING:
-                self._to(node, State.DRAINING)
-                self.actions.append(Drain(node.id, node.run))
-                self._set_timer(node, "drain", self.now + node.spec.drain_s)
-            else:
-                self.stop_politely(node)
-
-    def stop_politely(self, node: Worker) -> None:
-        """SIGTERM, and SIGKILL when its time is over."""
-        self._cancel_timer(node)
-        self._to(node, State.STOPPING)
-        self.actions.append(Stop(node.id, node.run))
-        if node.spec.shutdown_s is not None:
-            self._set_timer(node, "stop", self.now + node.spec.shutdown_s)
-
-    def kill(self, node: Worker) -> None:
-        """SIGKILL, once."""
-        self._cancel_timer(node)
-        if node.state is not State.STOPPING:
-            self._to(node, State.STOPPING)
-        if not node.killed:
-            node.killed = True
-            self.actions.append(Kill(node.id, node.run))
-
-    def force(self, sup: Supervisor) -> None:
-        """Kill every process below, all at once."""
-        if not sup.live:
-            return
-        sup.forced = True
-        self._cancel_timer(sup)
-        if sup.state is not State.STOPPING:
-            self._wind_down(sup)
-        for child in sup.children.values():
-            if isinstance(child, Supervisor):
-                self.force(child)
-            elif child.live:
-                self.kill(child)
-
-    def _wind_down(self, sup: Supervisor) -> None:
-        """Plan the end of a supervisor: all children down, the last one first."""
-        self._cancel_timer(sup)
-        self._to(sup, State.STOPPING)
-        self._clear_plan(sup)
-        sup.mending.clear()
-        for child in _in_plan(sup):
-            if child.live:
-                self._doom(child)
-                sup.to_stop.append(child)
-            else:
-                self.retire(child)
-        self.wake(sup)
-
-    def _doom(self, node: Node) -> None:
-        """Note that a live node will be stopped when its turn comes; if it ends before, that is
-        no reason for a restart. An order to terminate stays what it is."""
-        if node.purpose is not Purpose.TERMINATE:
-            node.purpose = Purpose.SWEEP
-
-    def _clear_plan(self, sup: Supervisor) -> None:
-        sup.to_stop.clear()
-        sup.to_start.clear()
-        sup.busy.clear()
-        sup.gate = None
-
-    def retire(self, node: Node) -> None:
-        """Give up every intention to start a node that is down."""
-        self._rest(node)
-        if node.due:
-            self._to(node, State.STOPPED)
-        self.refuse_start(node, Refusal.INTERRUPTED)
-
-    def down(self, node: Node) -> None:
-        """Terminate a node that has no process."""
-        self.retire(node)
-        if node.state is State.FAILED:
-            self._to(node, State.STOPPED)
-        if not keeps_spec(node):
-            self.forget(node)
-
-    def _rest(self, node: Node) -> None:
-        """Let nobody wait for the next try of a node that is down."""
-        self._cancel_timer(node)
-        if node.parent is not None and node.parent.gate is node:
-            node.parent.gate = None
-        self._settled(node)
-
-    # --- plans ----------------------------------------------------------------------------------
-
-    def wake(self, sup: Supervisor) -> None:
-        """Look at the plan of this supervisor before the step is over."""
-        self._agenda[sup.id] = sup
-
-    def settle(self) -> None:
-        """Carry all plans as far as they go without another event."""
-        while self._agenda:
-            sup = self._agenda.pop(next(iter(self._agenda)))
-            if sup.live:
-                self._advance(sup)
-
-    def _advance(self, sup: Supervisor) -> None:
-        dynamic = sup.spec.dynamic
-        while sup.to_stop and (dynamic or not sup.busy):
-            node = sup.to_stop.pop()
-            if node.live:
-                sup.busy.add(node.id)
-                self.stop(node, node.purpose or Purpose.SWEEP)
-        if sup.busy:
-            return
-        if sup.state is State.STOPPING:
-            self._finish(sup)
-            return
-        if sup.gate is not None or (sup.state is State.STARTING and sup.mending):
-            return
-        while sup.to_start and (dynamic or not sup.busy):
-            node = sup.to_start.popleft()
-            if node.due:
-                self._start_in_turn(node, sup)
-        if sup.state is State.STARTING and not sup.busy:
-            self.up(sup)
-
-    def _start_in_turn(self, node: Node, sup: Supervisor) -> None:
-        if not aside(node):
-            sup.busy.add(node.id)
-        elif node.origin is Origin.INITIAL:
-            # Nobody's start depends on it: if it fails, it is tried again.
-            node.origin = Origin.AUTOMATIC
-        self.start(node)
-
     def _finish(self, sup: Supervisor) -> None:
         """The last child is down."""
         for (_, reason), count in sup.stop_errors.items():
@@ -380,41 +81,18 @@ class Lifecycle:
                 self.forget(child)
         self.over(sup, KILLED if sup.forced and sup.parent else sup.end)
 
-    def _sweep(self, sup: Supervisor, culprit: Node) -> None:
-        """Plan a group restart: those after the culprit (or all) down, then up again in order.
-
-        A group restart that is still going on becomes part of this one.
-        """
-        affected = [node for node in sup.children.values() if not aside(node)]
-        if sup.spec.strategy == Strategy.REST_FOR_ONE:
-            first = next(
-                index
-                for index, node in enumerate(affected)
-                if node is culprit or node.due or node.purpose is Purpose.SWEEP
-            )
-            affected = affected[first:]
-        self._clear_plan(sup)
-        for node in affected:
-            if node.state is State.FAILED or node.purpose is Purpose.TERMINATE:
-                continue
-            # A temporary sibling is swept away for good, unless it waits for its first start.
-            returns = node.spec.restart != Restart.TEMPORARY or node.state is State.WAITING
-            if node.live:
-                self._doom(node)
-                sup.mending.discard(node.id)
-                sup.to_stop.append(node)
-            elif node is not culprit and returns:
-                if node.state is State.STOPPED:
-                    # Whoever wanted its last start does not want this one.
-                    node.origin = Origin.AUTOMATIC
-                self._rest(node)
-                self._to(node, State.WAITING)
-            if returns:
-                sup.to_start.append(node)
-        sup.to_start.extend(
-            node for node in sup.children.values() if aside(node) and node.state is State.WAITING
-        )
-        self.wake(sup)
+    def shut_down(self, reason: Reason, *, force: bool) -> None:
+        """End the root by order."""
+        root = self.root
+        if not root.live:
+            if not self.gone:
+                self._gone(reason)
+            return
+        self._end(root, reason, _exit_code(reason))
+        if force or root.spec.brutal_kill:
+            self.force(root)
+        elif root.spec.shutdown_s is not None and root.timer is None:
+            self._set_timer(root, "stop", self.now + root.spec.shutdown_s)
 
     # --- endings --------------------------------------------------------------------------------
 
@@ -516,6 +194,8 @@ class Lifecycle:
             case _:
                 self._restart(node, reason, first_try=False)
 
+    # --- coming back ----------------------------------------------------------------------------
+
     def _restart(self, node: Node, reason: Reason, *, first_try: bool) -> None:
         """Bring a node up again by its supervisor's strategy, unless it has failed too often.
 
@@ -600,6 +280,8 @@ class Lifecycle:
         else:
             self.mend(node)
 
+    # --- giving up ------------------------------------------------------------------------------
+
     def _give_up(self, node: Node, reason: Reason) -> None:
         self._to(node, State.FAILED)
         self._report(ReportKind.GAVE_UP, node, reason)
@@ -631,29 +313,10 @@ class Lifecycle:
         sup.end, sup.exit_code = reason, exit_code
         self._wind_down(sup)
 
-    def shut_down(self, reason: Reason, *, force: bool) -> None:
-        """End the root by order."""
-        root = self.root
-        if not root.live:
-            if not self.gone:
-                self._gone(reason)
-            return
-        self._end(root, reason, _exit_code(reason))
-        if force or root.spec.brutal_kill:
-            self.force(root)
-        elif root.spec.shutdown_s is not None and root.timer is None:
-            self._set_timer(root, "stop", self.now + root.spec.shutdown_s)
-
 
 def _in_group(node: Node, sup: Supervisor) -> bool:
     """Whether its siblings are restarted with it."""
     return not aside(node) and sup.spec.strategy in {Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE}
-
-
-def _in_plan(sup: Supervisor) -> list[Node]:
-    """The children in the order of a plan: those that stand aside are started last and stopped
-    first."""
-    return sorted(sup.children.values(), key=aside)
 
 
 def _exit_code(reason: Reason | None) -> int:

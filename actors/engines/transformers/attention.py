@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from actors.engines.transformers.library import sdpa_attention_forward
 
 CHUNK = 128
 ROWS = 16

@@ -8,12 +8,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 import torch
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-from transformers.utils.logging import disable_progress_bar
 
 from actors.engines.base import EngineFailed
 from actors.engines.transformers import attention
+from actors.engines.transformers.lean import without_the_compiler
+from actors.engines.transformers.library import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    disable_progress_bar,
+    sdpa_mask,
+)
 from actors.engines.transformers.options import TransformersOptions
 from actors.engines.transformers.parallel.split import split
 from actors.engines.transformers.parallel.team import LeadingRunner, Team, summed
@@ -102,11 +108,13 @@ def _checkpoint(options: TransformersOptions) -> Any:
     try:
         config = AutoConfig.from_pretrained(options.model)
         _refuse_unsupported(config)
-        model = AutoModelForCausalLM.from_pretrained(
-            options.model,
-            dtype="auto" if options.dtype == "auto" else getattr(torch, options.dtype),
-            attn_implementation="sdpa",
-        )
+        # Making a model calls what is marked for the compiler.
+        with without_the_compiler():
+            model = AutoModelForCausalLM.from_pretrained(
+                options.model,
+                dtype="auto" if options.dtype == "auto" else getattr(torch, options.dtype),
+                attn_implementation="sdpa",
+            )
     except (OSError, ValueError, ImportError) as error:
         raise EngineFailed(f"model {options.model!r} cannot be loaded: {error}") from error
     return model.eval()

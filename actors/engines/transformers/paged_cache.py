@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache
+
+from actors.engines.transformers.library import Cache
 
 
 class Slots:

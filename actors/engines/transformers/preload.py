@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import contextlib
 
-from transformers import AutoConfig, AutoModelForCausalLM
+# Needed where a model is made without its values, as Transformers does before it loads them.
+import torch.fx.experimental.symbolic_shapes  # noqa: F401
 
 import actors.engines.transformers.engine
 import actors.engines.transformers.model
 import actors.engines.transformers.steps  # noqa: F401
+from actors.engines.transformers.library import AutoConfig, import_model
 
 
 def preload(model: str) -> None:
@@ -20,8 +22,7 @@ def preload(model: str) -> None:
     """
     try:
         config = AutoConfig.from_pretrained(model, local_files_only=True)
-        # Looking the class up imports its module, which is a second by itself.
-        AutoModelForCausalLM._model_mapping[type(config)]  # noqa: SLF001 - no public look-up
+        import_model(config)
         _compile_renamings(config.model_type)
     except (OSError, ValueError, KeyError):
         return

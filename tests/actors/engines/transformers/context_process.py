@@ -3,7 +3,8 @@
     python -m tests.actors.engines.transformers.context_process MODEL TRANSPORT
 
 Reads prompts as lists of token ids in JSON, one a line, prefills each, and prints
-`first_token ticket`, the ticket in hexadecimal. Ends with its input.
+`first_token ticket compiler`: the ticket in hexadecimal, and whether torch's compiler has been
+imported on the way. Ends with its input.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ async def main() -> None:
             item = Request(number, whole.prompt, whole.sampling, phase="prefill")
             handoff = (await play(engine, [item]))[number].handoff
             assert handoff is not None
-            print(handoff.first_token, handoff.ticket.hex(), flush=True)
+            compiler = "torch._dynamo" in sys.modules
+            print(handoff.first_token, handoff.ticket.hex(), compiler, flush=True)
             number += 1
 
 
