@@ -1,6 +1,6 @@
 """Where the files of one supervisor lie.
 
-<state>/              `topology.environment.state_dir`, mode 0700
+<state>/              `state_dir`, mode 0700
     lock              held as long as a supervisor lives; says who holds it
     run.json          what is running, for the next supervisor
     supervisor.sock   children's links and the command line (or elsewhere, when too long)
@@ -21,6 +21,23 @@ NODE_MARK = "@"
 """Between namespace and node in the name of a state directory; in neither."""
 MAX_SOCKET_PATH_BYTES = 100
 """The system's limit is 108, the terminating NUL included."""
+
+
+def state_dir(namespace: str, environ: Mapping[str, str], node: str | None = None) -> Path:
+    """Where the supervisor of this namespace keeps its run state and its embedded servers' data.
+
+    `$UNDERSTUDY_STATE_DIR`, else `$XDG_STATE_HOME/understudy`, else `~/.local/state/understudy`,
+    and the namespace below it, of one node of several `namespace@node`: several machines may share
+    a home. Absolute, except where the first is not; not created.
+    """
+    if own := environ.get("UNDERSTUDY_STATE_DIR"):
+        base = Path(own)
+    elif (xdg := environ.get("XDG_STATE_HOME")) and Path(xdg).is_absolute():
+        base = Path(xdg) / "understudy"  # a relative one is to be ignored, says its specification
+    else:
+        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+        base = home / ".local" / "state" / "understudy"
+    return base / (namespace if node is None else f"{namespace}{NODE_MARK}{node}")
 
 
 class UnsafeDirectoryError(Exception):

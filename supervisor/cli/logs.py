@@ -13,9 +13,8 @@ from supervisor.cli.arguments import Options
 from supervisor.cli.main import EXIT_NOT_RUNNING
 from supervisor.cli.targets import NoTargetError, choose
 from supervisor.follow import Follower
-from supervisor.layout import Layout, child_of_log
+from supervisor.layout import Layout, child_of_log, state_dir
 from supervisor.logfiles import tail
-from supervisor.topology import state_dir
 
 Printer = Callable[[str], None]
 

@@ -19,12 +19,12 @@ from supervisor.cli.files import read_topology
 from supervisor.cli.main import EXIT_USAGE
 from supervisor.connections import etcd_settings, nats_settings
 from supervisor.launchers.mpirun import ENVIRONMENT
-from supervisor.layout import Layout
+from supervisor.layout import Layout, state_dir
 from supervisor.nodes import Nodes
 from supervisor.ranks import Server, rank_of, server_at, server_of
 from supervisor.recipe import Recipe
 from supervisor.services import address_towards
-from supervisor.topology import NodeInstance, Topology, state_dir
+from supervisor.topology import NodeInstance, Topology
 from supervisor.topology.roles import BUILT_IN
 from supervisor.topology.workers import is_worker
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from supervisor.cli.arguments import Options
-from supervisor.layout import Layout
+from supervisor.layout import Layout, state_dir
 from supervisor.runstate import is_held, read_holder
-from supervisor.topology import state_dir
 
 
 class NoTargetError(Exception):

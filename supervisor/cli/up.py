@@ -24,7 +24,7 @@ from supervisor.console.progress import Journal, Terminal
 from supervisor.etcd_login import LoginNotSetError
 from supervisor.events import Event
 from supervisor.host import check_host, this_host, wants_gpus
-from supervisor.layout import Layout, UnsafeDirectoryError
+from supervisor.layout import Layout, UnsafeDirectoryError, state_dir
 from supervisor.leftovers import end_leftovers, find_unrecorded
 from supervisor.notify import Notifier, without_manager
 from supervisor.plan import Plan, make_plan
@@ -51,7 +51,6 @@ from supervisor.topology import (
     choose_node,
     read_text,
     render,
-    state_dir,
 )
 from supervisor.tree import SpecError
 

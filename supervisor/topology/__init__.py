@@ -5,7 +5,6 @@ process of its own, whether the actors take the options they are given; `render`
 `TopologyError` with the lines it is about; `schema` describes the file to an editor.
 """
 
-from supervisor.topology.environment import state_dir
 from supervisor.topology.errors import Problem, TopologyError, render
 from supervisor.topology.machines import Here, NodeError, choose_node
 from supervisor.topology.model import (
@@ -59,5 +58,4 @@ __all__ = (
     "read_text",
     "render",
     "schema",
-    "state_dir",
 )

@@ -1,13 +1,11 @@
-"""What a topology takes from the environment: `${VAR}`, and where a service keeps its state."""
+"""What a topology takes from the environment: `${VAR}`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from actors.runtime.options import nearest
-from supervisor.layout import NODE_MARK
 
 _REFERENCE = re.compile(
     r"(?P<escape>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{"
@@ -49,20 +47,3 @@ def substitute(text: str, environ: Mapping[str, str]) -> tuple[str, bool]:
 
     whole = _REFERENCE.fullmatch(text)
     return _REFERENCE.sub(replacement, text), whole is not None and whole["escape"] is None
-
-
-def state_dir(namespace: str, environ: Mapping[str, str], node: str | None = None) -> Path:
-    """Where the supervisor of this namespace keeps its run state and its embedded servers' data.
-
-    `$UNDERSTUDY_STATE_DIR`, else `$XDG_STATE_HOME/understudy`, else `~/.local/state/understudy`,
-    and the namespace below it, of one node of several `namespace@node`: several machines may share
-    a home. Absolute, except where the first is not; not created.
-    """
-    if own := environ.get("UNDERSTUDY_STATE_DIR"):
-        base = Path(own)
-    elif (xdg := environ.get("XDG_STATE_HOME")) and Path(xdg).is_absolute():
-        base = Path(xdg) / "understudy"  # a relative one is to be ignored, says its specification
-    else:
-        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-        base = home / ".local" / "state" / "understudy"
-    return base / (namespace if node is None else f"{namespace}{NODE_MARK}{node}")

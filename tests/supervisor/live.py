@@ -17,6 +17,8 @@ import msgspec
 
 from actors.runtime.process import NodeSpec
 from supervisor.calls import ChildRow, Status
+from supervisor.cli import targets
+from supervisor.cli.ask import ask_status
 from supervisor.layout import Layout
 
 HELLO = Path(__file__).parents[2] / "topologies" / "examples" / "hello" / "hello.yaml"
@@ -85,6 +87,13 @@ class Live:
                     return line
             assert self._receive(deadline), f"no {event} {fields}; {self.journal} {self.said}"
 
+    def go_past(self) -> None:
+        """Have `until` look only at what is said from now on."""
+        assert self.process.stderr is not None, "it was opened with a pipe"
+        while select.select([self.process.stderr], [], [], 0)[0]:
+            assert self._receive(time.monotonic() + DEADLINE_S), f"it has ended; {self.said}"
+        self._read = len(self.journal)
+
     def until_first(self, child: str) -> None:
         """Return when anything at all is said of a child."""
         deadline = time.monotonic() + DEADLINE_S
@@ -113,9 +122,9 @@ class Live:
         return content != b""
 
     def status(self) -> Status:
-        done = supervise(self.base, "status", "--json")
-        assert done.returncode == 0, done.stderr
-        return msgspec.json.decode(done.stdout, type=Status)
+        """What `supervise status --json` prints, without a process for it."""
+        [layout] = targets.running(environment(self.base))
+        return ask_status(layout.socket, DEADLINE_S)
 
     def child(self, name: str) -> ChildRow:
         return next(row for row in self.status().children if row.id == name)

@@ -14,6 +14,7 @@ from supervisor.layout import (
     child_of_log,
     file_name,
     socket_path,
+    state_dir,
 )
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,20}(/[0-9]{1,3})?", fullmatch=True)
@@ -70,3 +71,26 @@ def test_a_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UnsafeDirectoryError):
         Layout(tmp_path / "blue", {}).create()
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"UNDERSTUDY_STATE_DIR": "/s", "XDG_STATE_HOME": "/x", "HOME": "/h"}, "/s/n"),
+        ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/understudy/n"),
+        ({"XDG_STATE_HOME": "x", "HOME": "/h"}, "/h/.local/state/understudy/n"),
+        ({"UNDERSTUDY_STATE_DIR": "", "HOME": "/h"}, "/h/.local/state/understudy/n"),
+    ],
+)
+def test_the_state_directory_is_the_first_that_the_environment_names(
+    environ: dict[str, str], expected: str
+) -> None:
+    assert state_dir("n", environ) == Path(expected)
+
+
+def test_each_node_of_a_namespace_has_a_state_directory_of_its_own() -> None:
+    assert state_dir("n", {"UNDERSTUDY_STATE_DIR": "/s"}, "gpu1") == Path("/s/n@gpu1")
+
+
+def test_without_a_home_the_password_database_has_one() -> None:
+    assert state_dir("n", {}) == Path.home() / ".local/state/understudy/n"

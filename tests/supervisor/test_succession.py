@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -52,6 +53,54 @@ def killed(base: Path, *arguments: str) -> Iterator[tuple[Live, dict[str, ChildR
             if left is not None:  # nobody took it over, or the test has failed
                 asyncio.run(end_leftovers(left.children, grace_s=1.0))
             assert processes_of(base) == []
+
+
+class Reign:
+    """Supervisors of one topology, one after the other; what they look after outlives them."""
+
+    def __init__(self, base: Path, file: str) -> None:
+        self.base = base
+        self.file = file
+        self.live: Live
+        self._context: contextlib.AbstractContextManager[Live] = contextlib.nullcontext()
+
+    def begin(self) -> Live:
+        """The next one, just started."""
+        self._context.__exit__(None, None, None)
+        self._context = running(self.base, self.file)
+        self.live = self._context.__enter__()
+        return self.live
+
+    def fall(self) -> dict[str, ChildRow]:
+        """Have the present one killed; what it has left."""
+        before = rows(self.live)
+        self.live.process.kill()
+        self.live.wait()
+        return before
+
+    def end(self) -> None:
+        """Have the last one stop everything."""
+        if self.live.process.poll() is not None:  # a test has failed
+            self.begin().until("ready")
+        self._context.__exit__(None, None, None)
+        assert processes_of(self.base) == []
+
+
+@pytest.fixture(scope="module")
+def reigns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reign]:
+    place = tmp_path_factory.mktemp("reign")
+    reign = Reign(place / "state", str(topology(place)))
+    reign.begin().until("ready")
+    yield reign
+    reign.end()
+
+
+@pytest.fixture
+def reign(reigns: Reign) -> Reign:
+    """Everything is up, and somebody looks after it, whatever became of the test before."""
+    if reigns.live.process.poll() is not None:
+        reigns.begin().until("ready")
+    return reigns
 
 
 def still(row: ChildRow) -> tuple[object, ...]:
@@ -112,54 +161,52 @@ def test_asks_go_on_while_the_supervisor_is_killed_and_succeeded(tmp_path: Path)
     assert processes_of(base) == []
 
 
-def test_what_died_meanwhile_is_started_and_the_rest_goes_on(tmp_path: Path) -> None:
-    base, file = tmp_path / "state", str(topology(tmp_path))
-    with killed(base, file) as (_, before):
-        for id_ in ("faulty/0", "nats"):
-            os.kill(pid_of(before[id_]), signal.SIGKILL)
+def test_what_died_meanwhile_is_started_and_the_rest_goes_on(reign: Reign) -> None:
+    before = reign.fall()
+    for id_ in ("faulty/0", "nats"):
+        os.kill(pid_of(before[id_]), signal.SIGKILL)
 
-        with running(base, file) as second:
-            second.until("ready")
-            after = rows(second)
+    second = reign.begin()
+    second.until("ready")
+    after = rows(second)
 
-            assert after["faulty/0"].pid != before["faulty/0"].pid
-            assert life(after["faulty/0"]) > life(before["faulty/0"])
-            assert after["nats"].pid != before["nats"].pid
-            assert still(after["other/0"]) == still(before["other/0"])
-            assert still(after["etcd"]) == still(before["etcd"])
-            assert ask_pid(second) == after["faulty/0"].pid
+    assert after["faulty/0"].pid != before["faulty/0"].pid
+    assert life(after["faulty/0"]) > life(before["faulty/0"])
+    assert after["nats"].pid != before["nats"].pid
+    assert still(after["other/0"]) == still(before["other/0"])
+    assert still(after["etcd"]) == still(before["etcd"])
+    assert ask_pid(second) == after["faulty/0"].pid
 
 
-def test_a_child_is_watched_and_restarted_after_it_was_taken_over(tmp_path: Path) -> None:
-    base, file = tmp_path / "state", str(topology(tmp_path))
-    with killed(base, file) as (_, before), running(base, file) as second:
-        second.until("ready")
+def test_a_child_is_watched_and_restarted_after_it_was_taken_over(reign: Reign) -> None:
+    before = reign.fall()
+    second = reign.begin()
+    second.until("ready")
 
-        os.kill(pid_of(before["faulty/0"]), signal.SIGKILL)
-        assert "unseen how" in second.until("child_failed", child="faulty/0")["reason"]
-        second.until("child_ready", child="faulty/0")
+    os.kill(pid_of(before["faulty/0"]), signal.SIGKILL)
+    assert "unseen how" in second.until("child_failed", child="faulty/0")["reason"]
+    second.until("child_ready", child="faulty/0")
 
-        os.kill(pid_of(before["other/0"]), signal.SIGSTOP)
-        reason = second.until("child_failed", child="other/0")["reason"]
-        assert reason == "hung: no heartbeat for 1.5 s"
-        second.until("child_ready", child="other/0")
-        assert rows(second)["nats"].pid == before["nats"].pid
+    os.kill(pid_of(before["other/0"]), signal.SIGSTOP)
+    reason = second.until("child_failed", child="other/0")["reason"]
+    assert reason == "hung: no heartbeat for 1.5 s"
+    second.until("child_ready", child="other/0")
+    assert rows(second)["nats"].pid == before["nats"].pid
 
 
 @pytest.mark.parametrize("child", ["faulty/0", "nats"])
-def test_what_is_frozen_when_it_is_taken_over_is_replaced(tmp_path: Path, child: str) -> None:
-    base, file = tmp_path / "state", str(topology(tmp_path))
-    with killed(base, file) as (_, before):
-        os.kill(pid_of(before[child]), signal.SIGSTOP)
+def test_what_is_frozen_when_it_is_taken_over_is_replaced(reign: Reign, child: str) -> None:
+    before = reign.fall()
+    os.kill(pid_of(before[child]), signal.SIGSTOP)
 
-        with running(base, file) as second:
-            assert second.until("child_failed", child=child)["reason"].startswith("hung")
-            second.until("ready")
-            after = rows(second)
+    second = reign.begin()
+    assert second.until("child_failed", child=child)["reason"].startswith("hung")
+    second.until("ready")
+    after = rows(second)
 
-            assert after[child].pid != before[child].pid
-            assert still(after["other/0"]) == still(before["other/0"])
-            assert ask_pid(second) == after["faulty/0"].pid
+    assert after[child].pid != before[child].pid
+    assert still(after["other/0"]) == still(before["other/0"])
+    assert ask_pid(second) == after["faulty/0"].pid
 
 
 def test_what_would_be_started_otherwise_today_is_replaced(tmp_path: Path) -> None:
@@ -184,47 +231,45 @@ def test_what_would_be_started_otherwise_today_is_replaced(tmp_path: Path) -> No
             assert any(ended in line for line in second.said)
 
 
-def test_a_recycled_pid_is_neither_taken_over_nor_ended(tmp_path: Path) -> None:
-    base, file = tmp_path / "state", str(topology(tmp_path))
-    with killed(base, file) as (first, before):
-        path = first.layout("faulty").run
-        state = read_run_state(path)
-        assert state is not None
-        os.kill(pid_of(before["faulty/0"]), signal.SIGKILL)
-        # The pid of a process that has nothing to do with it: this one.
-        forged = tuple(
-            msgspec.structs.replace(child, pid=os.getpid()) if child.name == "faulty/0" else child
-            for child in state.children
-        )
-        write_run_state(path, msgspec.structs.replace(state, children=forged))
+def test_a_recycled_pid_is_neither_taken_over_nor_ended(reign: Reign) -> None:
+    before = reign.fall()
+    path = reign.live.layout("faulty").run
+    state = read_run_state(path)
+    assert state is not None
+    os.kill(pid_of(before["faulty/0"]), signal.SIGKILL)
+    # The pid of a process that has nothing to do with it: this one.
+    forged = tuple(
+        msgspec.structs.replace(child, pid=os.getpid()) if child.name == "faulty/0" else child
+        for child in state.children
+    )
+    write_run_state(path, msgspec.structs.replace(state, children=forged))
 
-        with running(base, file) as second:
-            second.until("ready")
+    second = reign.begin()
+    second.until("ready")
 
-            assert second.pid("faulty/0") != os.getpid()
-
-
-def test_a_second_supervisor_is_refused_while_the_first_has_taken_over(tmp_path: Path) -> None:
-    base, file = tmp_path / "state", str(topology(tmp_path))
-    with killed(base, file), running(base, file) as second:
-        second.until("ready")
-
-        done = supervise(base, file)
-
-        assert done.returncode == 1
-        assert f"pid {second.process.pid}" in done.stderr
+    assert second.pid("faulty/0") != os.getpid()
 
 
-def test_a_successor_with_a_wrong_topology_leaves_everything_as_it_is(tmp_path: Path) -> None:
-    base, file = tmp_path / "state", str(topology(tmp_path))
-    with killed(base, file) as (first, before):
-        done = supervise(base, file, "--set", "children.faulty.options.fifi=x")
+def test_a_second_supervisor_is_refused_while_the_first_has_taken_over(reign: Reign) -> None:
+    reign.fall()
+    second = reign.begin()
+    second.until("ready")
 
-        assert done.returncode == 2
-        assert ask_pid(first) == before["faulty/0"].pid
-        with running(base, file) as second:
-            second.until("ready")
-            assert still(rows(second)["faulty/0"]) == still(before["faulty/0"])
+    done = supervise(reign.base, reign.file)
+
+    assert done.returncode == 1
+    assert f"pid {second.process.pid}" in done.stderr
+
+
+def test_a_successor_with_a_wrong_topology_leaves_everything_as_it_is(reign: Reign) -> None:
+    before = reign.fall()
+    done = supervise(reign.base, reign.file, "--set", "children.faulty.options.fifi=x")
+
+    assert done.returncode == 2
+    assert ask_pid(reign.live) == before["faulty/0"].pid
+    second = reign.begin()
+    second.until("ready")
+    assert still(rows(second)["faulty/0"]) == still(before["faulty/0"])
 
 
 def test_supervisors_killed_while_they_start_leave_nothing_doubled(tmp_path: Path) -> None:

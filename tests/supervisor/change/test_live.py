@@ -91,14 +91,47 @@ def write(
     return path
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Live]:
+@contextlib.contextmanager
+def served(place: Path) -> Iterator[Live]:
     """The two entries above, up; nothing is left at the end."""
-    base = tmp_path / "state"
-    with running(base, str(write(tmp_path / "src"))) as live:
+    base = place / "state"
+    with running(base, str(write(place / "src"))) as live:
         live.until("ready")
         yield live
     assert processes_of(base) == []
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with served(tmp_path_factory.mktemp("hello")) as live:
+        yield live
+
+
+@pytest.fixture
+def untouched(lasting: Live) -> Iterator[Live]:
+    """The service for a test that changes no more than the file."""
+    lasting.go_past()
+    before = pids(lasting)
+    yield lasting
+    assert pids(lasting) == before
+    write(topology_of(lasting).parent)
+
+
+@pytest.fixture
+def service(lasting: Live) -> Iterator[Live]:
+    """The service for a test that changes it; put back at the end."""
+    lasting.go_past()
+    yield lasting
+    done = supervise(lasting.base, "apply", str(write(topology_of(lasting).parent)), "--yes")
+    assert done.returncode == 0, done.stderr
+    assert pids(lasting).keys() == {"hello/0", "other/0"}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Live]:
+    """A service for a test that ends it."""
+    with served(tmp_path) as live:
+        yield live
 
 
 def topology_of(live: Live) -> Path:
@@ -233,15 +266,15 @@ def test_apply_shows_the_difference_and_the_second_time_does_nothing(service: Li
         ),
     ],
 )
-def test_a_bad_file_leaves_everything_as_it_is(service: Live, text: str, complaint: str) -> None:
-    before = pids(service)
-    topology_of(service).write_text(text)
+def test_a_bad_file_leaves_everything_as_it_is(untouched: Live, text: str, complaint: str) -> None:
+    before = pids(untouched)
+    topology_of(untouched).write_text(text)
 
-    done = supervise(service.base, "apply", str(topology_of(service)), "--yes")
+    done = supervise(untouched.base, "apply", str(topology_of(untouched)), "--yes")
 
     assert done.returncode != 0
     assert complaint in done.stderr
-    assert pids(service) == before
+    assert pids(untouched) == before
 
 
 def test_what_does_not_start_is_taken_back_before_anything_old_is_touched(service: Live) -> None:
@@ -270,14 +303,14 @@ def test_sighup_applies_the_file_as_it_is_now(service: Live) -> None:
     assert after["other/0"] == before["other/0"]
 
 
-def test_sighup_with_a_mistake_in_the_file_is_told_and_changes_nothing(service: Live) -> None:
-    before = pids(service)
-    topology_of(service).write_text("children: 7")
+def test_sighup_with_a_mistake_in_the_file_is_told_and_changes_nothing(untouched: Live) -> None:
+    before = pids(untouched)
+    topology_of(untouched).write_text("children: 7")
 
-    service.process.send_signal(signal.SIGHUP)
+    untouched.process.send_signal(signal.SIGHUP)
 
-    assert "expected a list" in service.until("change_failed")["reason"]
-    assert pids(service) == before
+    assert "expected a list" in untouched.until("change_failed")["reason"]
+    assert pids(untouched) == before
 
 
 def test_a_drained_child_stays_stopped_until_it_is_restarted(service: Live) -> None:
@@ -313,34 +346,34 @@ def test_what_is_logged_changes_while_it_runs(service: Live) -> None:
     assert "nobody: no running node, entry or actor is called so" in refused.stderr
 
 
-async def test_work_in_hand_is_finished_before_the_end(service: Live) -> None:
+async def test_work_in_hand_is_finished_before_the_end(own: Live) -> None:
     """The answer comes although the order to stop came before it."""
-    async with a_node_beside(service) as node:
+    async with a_node_beside(own) as node:
         asking = asyncio.create_task(node.ask("hello", Wait(2.0), reply=str, timeout_s=DEADLINE_S))
         # Handled in order: when this is answered, the wait has begun.
         await node.ask("hello", Greet("Ada"), reply=str, timeout_s=DEADLINE_S)
 
-        service.process.send_signal(signal.SIGTERM)
+        own.process.send_signal(signal.SIGTERM)
 
         assert await asking == "done"
-    assert service.wait() == 0
+    assert own.wait() == 0
 
 
-async def test_down_now_does_not_wait_for_work_in_hand(service: Live) -> None:
-    async with a_node_beside(service) as node:
+async def test_down_now_does_not_wait_for_work_in_hand(own: Live) -> None:
+    async with a_node_beside(own) as node:
         asking = asyncio.create_task(node.ask("hello", Wait(600.0), reply=str, timeout_s=1000.0))
         await node.ask("hello", Greet("Ada"), reply=str, timeout_s=DEADLINE_S)
 
-        done = await asyncio.to_thread(supervise, service.base, "down", "--now")
+        done = await asyncio.to_thread(supervise, own.base, "down", "--now")
 
         assert done.returncode == 0
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-    assert service.until("child_ended", child="hello/0")["reason"] == "shutdown"
+    assert own.until("child_ended", child="hello/0")["reason"] == "shutdown"
 
 
-def test_scaling_what_is_not_there_is_denied_with_what_is(service: Live) -> None:
-    done = supervise(service.base, "scale", "helo", "2")
+def test_scaling_what_is_not_there_is_denied_with_what_is(untouched: Live) -> None:
+    done = supervise(untouched.base, "scale", "helo", "2")
 
     assert done.returncode == 1
     assert "did you mean 'hello'?" in done.stderr

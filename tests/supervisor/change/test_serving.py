@@ -74,17 +74,18 @@ class Load:
             self.failures.append(f"{response.status}: {body[-300:]}")
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[tuple[Live, str]]:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    path = tmp_path / "served.yaml"
+    place = tmp_path_factory.mktemp("served")
+    path = place / "served.yaml"
     path.write_text(TOPOLOGY.format(models=MODELS, port=port))
-    with running(tmp_path / "state", str(path)) as live:
+    with running(place / "state", str(path)) as live:
         live.until("ready")
         yield live, f"http://127.0.0.1:{port}"
-    assert processes_of(tmp_path / "state") == []
+    assert processes_of(place / "state") == []
 
 
 @contextlib.asynccontextmanager
