@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from supervisor.cli.arguments import NAMES_COMMAND, Options
+from supervisor.cli.arguments import Options
+from supervisor.cli.commands import NAMES_COMMAND
 from supervisor.cli.grammar import Command, Flag, Value, grammar
 
 

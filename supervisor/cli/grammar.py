@@ -7,7 +7,7 @@ import argparse
 from enum import Enum
 from typing import NamedTuple
 
-from supervisor.cli.arguments import make_parser
+from supervisor.cli.commands import make_parser
 
 
 class Value(Enum):

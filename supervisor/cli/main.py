@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from supervisor.cli.arguments import LOG_LEVELS, NAMES_COMMAND, parse
+from supervisor.cli.arguments import parse
+from supervisor.cli.commands import LOG_LEVELS, NAMES_COMMAND
 
 LOG_VARIABLE = "UNDERSTUDY_LOG_LEVEL"
 EXIT_USAGE = 2

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.arguments import EXAMPLES, parse
+from supervisor.cli.arguments import parse
+from supervisor.cli.examples import EXAMPLES
 from supervisor.cli.main import main
 
 
@@ -56,13 +57,18 @@ def test_the_port_of_the_page_may_be_left_out(words: list[str], port: int | None
         ["top", "--interval", "0"],
         ["top", "--interval", "nan"],
         ["logs", "-n", "-1"],
+        ["scale", "hello", "-1"],
     ],
 )
-def test_a_number_that_makes_no_sense_is_refused(words: list[str]) -> None:
+def test_a_number_that_makes_no_sense_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as left:
         parse(words)
 
     assert left.value.code == 2
+    if "-1" in words:  # the same of replicas as of lines
+        assert "-1 is less than 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["status", "--namespace", "b"], ["--namespace", "b", "status"]])

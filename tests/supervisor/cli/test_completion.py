@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.arguments import NAMES_COMMAND, SHELLS, make_parser
+from supervisor.cli.commands import NAMES_COMMAND, SHELLS, make_parser
 from supervisor.cli.completion import script
 from supervisor.cli.grammar import Value, grammar
 from supervisor.cli.main import main
