@@ -39,7 +39,7 @@ from actors.runtime.actor import Actor, Down, Joined, Regained, Returned, handle
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
 from actors.runtime.metrics import Metrics
-from actors.runtime.node import EVERY_ROLE
+from actors.runtime.presence import EVERY_ROLE
 from actors.runtime.registry.base import State
 from actors.text.stop_strings import StopMatcher
 from actors.text.store import TokenizerStore

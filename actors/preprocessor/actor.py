@@ -17,7 +17,7 @@ from actors.preprocessor.grammars import Grammars
 from actors.preprocessor.prompts import Unacceptable, prepare, prompt_bytes
 from actors.runtime.actor import Actor, Down, Joined, Returned, handler
 from actors.runtime.errors import NoSuchActor
-from actors.runtime.node import EVERY_ROLE
+from actors.runtime.presence import EVERY_ROLE
 from actors.runtime.tracing import TraceContext
 from actors.text.model_files import TokenizerNotFound
 from actors.text.prompt_cache import PromptCache

@@ -37,7 +37,7 @@ from actors.router.suspects import Suspects
 from actors.runtime.actor import Actor, Down, Joined, Returned, handler
 from actors.runtime.address import Address
 from actors.runtime.errors import NoSuchActor
-from actors.runtime.node import EVERY_ROLE
+from actors.runtime.presence import EVERY_ROLE
 
 RETRY_AFTER_S = 1.0
 TEND_S = 0.25

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
-from actors.runtime.actor import Actor, Down, Joined, Regained, Returned
+from actors.runtime.actor import Actor, Regained, Returned
 from actors.runtime.address import Address
 from actors.runtime.cell import Answer, Cell
 from actors.runtime.clock import Clock, LoopClock
-from actors.runtime.directory import Change, Directory, Left, Up
 from actors.runtime.errors import (
     UNREADABLE,
     ActorError,
@@ -32,9 +31,8 @@ from actors.runtime.errors import (
     ProtocolError,
     Refused,
 )
-from actors.runtime.hosts import HostBeat, Hosts, HostWatch
+from actors.runtime.hosts import HostBeat
 from actors.runtime.message import (
-    WIRE_VERSION,
     Fault,
     Message,
     Ok,
@@ -45,10 +43,10 @@ from actors.runtime.message import (
 from actors.runtime.metrics.registry import Metrics
 from actors.runtime.metrics.vitals import Vitals
 from actors.runtime.pids import process_started
+from actors.runtime.presence import Presence
 from actors.runtime.registry.base import (
     EMPTY_META,
     Entry,
-    Observation,
     Records,
     Registry,
     State,
@@ -64,8 +62,6 @@ DRAIN_NOTICE_S = 0.2
 """From saying that no new work is wanted to believing that none will come. Nothing tells when the
 last watcher has heard; measured with eight askers, 24 of 28 000 asks met an actor that had left
 without it, none with it."""
-EVERY_ROLE = "*"
-"""Watched like a role, it stands for all of them."""
 
 
 class Hosted(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +108,14 @@ class Node:
         self.registry = registry
         self.clock: Clock = clock or LoopClock()
         self.base_dir = base_dir or Path.cwd()
-        self.directory = Directory()
+        self._presence = Presence(
+            self.clock,
+            self._inform,
+            host=self._host,
+            host_silence_s=host_silence_s,
+            beat=self._beat,
+        )
+        self.directory = self._presence.directory
         self.records: Records = {}
         """What operators have written down; another mapping after every change."""
         self.metrics = Metrics()
@@ -122,26 +125,11 @@ class Node:
         only then, as saying it to nobody costs several microseconds."""
         self.tracer: Tracer | None = None
         """Set before anybody is hosted, where requests are traced."""
-        self.log = structlog.get_logger("actor").bind(node=name)
+        self._name_log()
         self._cells: dict[str, Cell] = {}
         self._rehearsed: list[Actor] = []
         """Loaded, and without a name so far."""
         self._subscriptions: list[Subscription] = []
-        self._monitors: dict[Address, set[str]] = {}
-        self._watchers: dict[str, set[str]] = {}
-        self._warned_of: set[Address] = set()
-        """Those who speak another wire format."""
-        self._hosts: HostWatch | None = None
-        if host_silence_s is not None:
-            self._hosts = HostWatch(
-                Hosts(self._host, host_silence_s),
-                self.clock,
-                present=lambda: self.directory.hosts,
-                beat=self._beat,
-                silent=self._on_host_silent,
-                back=self._on_host_back,
-            )
-        self._expiry: asyncio.TimerHandle | None = None
         self._failure: asyncio.Future[None] | None = None
         self._writes: set[asyncio.Task[None]] = set()
         self._stopped = False
@@ -166,11 +154,11 @@ class Node:
         self._subscriptions.append(await self.transport.subscribe(subject, self._on_departed))
         self.registry.on_records = self._on_records
         self.registry.on_lost = self._on_lost
-        await self.registry.start(self._observe)
-        if self._hosts is not None:
+        await self.registry.start(self._presence.observe)
+        if self._presence.hosts is not None:
             subject = host_beats(self.namespace)
             self._subscriptions.append(await self.transport.subscribe(subject, self._on_beat))
-            self._hosts.open()
+            self._presence.hosts.open()
 
     async def host(self, item: Hosted) -> Actor:
         """Bring one actor up; return it when it is ready."""
@@ -260,13 +248,10 @@ class Node:
             except Exception:
                 self.log.exception("stopping_failed", actor=actor.role)
         await asyncio.gather(*self._writes, return_exceptions=True)
-        if self._expiry is not None:
-            self._expiry.cancel()
-        if self._hosts is not None:
-            await self._hosts.close()
         for subscription in self._subscriptions:
             await subscription.cancel()
         await self.registry.close()
+        await self._presence.close()
         await self.transport.close()
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(None)
@@ -288,9 +273,12 @@ class Node:
     def rename(self, name: str) -> None:
         """Go on as another node of the namespace; those it hosts from now on are that one's."""
         self.name = name
-        self.log = structlog.get_logger("actor").bind(node=name)
+        self._name_log()
         if self.tracer is not None:
             self.tracer.rename(name)
+
+    def _name_log(self) -> None:
+        self.log = self._presence.log = structlog.get_logger("actor").bind(node=self.name)
 
     @property
     def cells(self) -> list[Cell]:
@@ -440,12 +428,12 @@ class Node:
         except (ProtocolError, *UNREADABLE) as error:
             self.log.warning("departure_unreadable", error=str(error))
             return
-        self._apply(self.directory.ended(departed.address, departed.reason))
+        self._presence.ended(departed.address, departed.reason)
 
     @property
     def silent_hosts(self) -> frozenset[str]:
         """The other hosts that nothing is heard of."""
-        return frozenset() if self._hosts is None else self._hosts.hosts.silent
+        return self._presence.silent_hosts
 
     def _beat(self) -> None:
         self.transport.publish(host_beats(self.namespace), encode(HostBeat(self._host)))
@@ -457,16 +445,8 @@ class Node:
             # Of another release: its host is judged by the registry alone.
             self.log.debug("host_beat_unreadable", error=str(error))
             return
-        assert self._hosts is not None, "nobody else subscribes"
-        self._hosts.heard(beat.host)
-
-    def _on_host_silent(self, host: str) -> None:
-        self.log.warning("host_silent", host=host)
-        self._apply(self.directory.silent(host))
-
-    def _on_host_back(self, host: str) -> None:
-        self.log.info("host_heard_again", host=host)
-        self._apply(self.directory.heard(host))
+        assert self._presence.hosts is not None, "nobody else subscribes"
+        self._presence.hosts.heard(beat.host)
 
     def _on_regained(self) -> None:
         for name in self._cells:
@@ -476,25 +456,15 @@ class Node:
 
     def monitor(self, actor: Actor, address: Address) -> None:
         """See `Actor.monitor`."""
-        if self.directory.has_ended(address):
-            self._inform(actor.address.name, Down(address, "has ended"))
-            return
-        self._monitors.setdefault(address, set()).add(actor.address.name)
+        self._presence.monitor(actor.address.name, address)
 
     def demonitor(self, actor: Actor, address: Address) -> None:
         """See `Actor.demonitor`."""
-        monitoring = self._monitors.get(address)
-        if monitoring is not None:
-            monitoring.discard(actor.address.name)
-            if not monitoring:
-                del self._monitors[address]
+        self._presence.demonitor(actor.address.name, address)
 
     def watch(self, actor: Actor, role: str) -> None:
         """See `Actor.watch`."""
-        self._watchers.setdefault(role, set()).add(actor.address.name)
-        for entry in self.directory.all():
-            if role in {entry.role, EVERY_ROLE}:
-                self._inform(actor.address.name, Joined(entry))
+        self._presence.watch(actor.address.name, role)
 
     def waiting(self, actor: Actor) -> int:
         """See `Actor.waiting`."""
@@ -514,53 +484,6 @@ class Node:
 
     def _on_records(self, records: Records) -> None:
         self.records = records
-
-    def _observe(self, observation: Observation) -> None:
-        now = self.clock.now()
-        self._apply(self.directory.observe(observation, now))
-        self._schedule_expiry(now)
-        self._warn_of_unspoken()
-
-    def _warn_of_unspoken(self) -> None:
-        unspoken = {entry.address: entry for entry in self.directory.unspoken()}
-        for address in unspoken.keys() - self._warned_of:
-            self.log.warning(
-                "wire_version_differs",
-                actor=str(address),
-                theirs=unspoken[address].wire,
-                ours=WIRE_VERSION,
-                so="it is sent nothing from here",
-            )
-        self._warned_of = set(unspoken)
-
-    def _schedule_expiry(self, now: float) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-        due = self.directory.next_expiry
-        if due is not None:
-            loop = asyncio.get_running_loop()
-            self._expiry = loop.call_later(max(0.0, due - now), self._expire)
-
-    def _expire(self) -> None:
-        now = self.clock.now()
-        self._apply(self.directory.expire(now))
-        self._schedule_expiry(now)
-
-    def _apply(self, changes: list[Change]) -> None:
-        for change in changes:
-            match change:
-                case Up(entry):
-                    for name in sorted(self._watching(entry.role)):
-                        self._inform(name, Joined(entry))
-                case Left(address, reason):
-                    down = Down(address, reason)
-                    informed = self._monitors.pop(address, set()) | self._watching(address.role)
-                    for name in sorted(informed):
-                        self._inform(name, down)
-
-    def _watching(self, role: str) -> set[str]:
-        return self._watchers.get(role, set()) | self._watchers.get(EVERY_ROLE, set())
 
     def _inform(self, name: str, message: Message) -> None:
         cell = self._cells.get(name)

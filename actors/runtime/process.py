@@ -369,23 +369,46 @@ class Process:
             await asyncio.sleep(self._spec.heartbeat_s)
             lag_s = max(0.0, loop.time() - due)
             self._node.vitals.loop_was_late(lag_s)
-            link.say(_beat(self._node.cells, lag_s=lag_s))
+            try:
+                link.say(_beat(self._node.cells, lag_s=lag_s))
+            except _BadReport as bad:
+                # Without a beat it would be killed as hung, and nobody would learn why.
+                self._node.fail(bad.actor, bad.error)
+                return
+
+
+class _BadReport(Exception):
+    """An actor cannot say how it is."""
+
+    def __init__(self, actor: Actor, error: Exception) -> None:
+        super().__init__(actor, error)
+        self.actor = actor
+        self.error = error
 
 
 def _beat(cells: Sequence[Cell], *, lag_s: float) -> Beat:
-    reports = [cell.actor.progress() for cell in cells]
-    return Beat(
-        progress=sum(progress for progress, _ in reports),
-        busy=any(busy for _, busy in reports),
-        lag_s=lag_s,
-        patience_s=max((cell.actor.patience_s() for cell in cells), default=0.0),
-        gauges={
-            cell.entry.name: {"mailbox": float(len(cell.mailbox)), **cell.actor.gauges()}
-            for cell in cells
-        },
-        troubles={
-            cell.entry.name: troubles for cell in cells if (troubles := cell.actor.troubles())
-        },
+    beat = Beat(progress=0, busy=False, lag_s=lag_s)
+    for cell in cells:
+        try:
+            beat = _with_report(beat, cell)
+        except Exception as error:
+            # Whatever it is: it comes from an actor, which may be the user's own.
+            raise _BadReport(cell.actor, error) from error
+    return beat
+
+
+def _with_report(beat: Beat, cell: Cell) -> Beat:
+    """What one more actor says of itself added."""
+    name, actor = cell.entry.name, cell.actor
+    progress, busy = actor.progress()
+    troubles = actor.troubles()
+    return msgspec.structs.replace(
+        beat,
+        progress=beat.progress + progress,
+        busy=beat.busy or busy,
+        patience_s=max(beat.patience_s, actor.patience_s()),
+        gauges={**beat.gauges, name: {"mailbox": float(len(cell.mailbox)), **actor.gauges()}},
+        troubles={**beat.troubles, name: troubles} if troubles else beat.troubles,
     )
 
 

@@ -72,7 +72,7 @@ def _same(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _install(stand_in: _StandIn) -> None:
     sys.modules[_COMPILER] = stand_in
-    torch._dynamo = stand_in  # type: ignore[assignment]  # noqa: SLF001 - it is what is replaced
+    torch._dynamo = stand_in  # noqa: SLF001 - it is what is replaced
 
 
 def _remove(stand_in: _StandIn) -> None:

@@ -56,6 +56,7 @@ class Player(Actor):
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fails: bool = False
         breaks: bool = False
+        ails: bool = False
         told: str = ""
 
     def meta(self):
@@ -63,6 +64,9 @@ class Player(Actor):
 
     def progress(self):
         return 41, True
+
+    def gauges(self):
+        return {"rows": 1 / 0} if self.options.ails else {}
 
     async def starting(self):
         if self.options.fails:
@@ -226,6 +230,19 @@ async def test_the_failure_of_an_actor_is_told_and_ends_with_70(
         code, logged = await ended(process)
         assert code == EXIT_FAILED
         assert "Traceback" in logged
+        await link.close()
+
+
+async def test_an_actor_that_cannot_say_how_it_is_has_failed_and_is_not_taken_for_hung(
+    plane: Plane, tmp_path: Path
+) -> None:
+    async with theatre(plane, tmp_path) as house:
+        process, link = await house.prepared(house.spec(b'{"ails": true}'))
+
+        assert await hear(link, Failing) == Failing("player/0 failed: division by zero")
+        code, logged = await ended(process)
+        assert code == EXIT_FAILED
+        assert "in gauges" in logged
         await link.close()
 
 

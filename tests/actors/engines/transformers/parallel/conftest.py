@@ -21,7 +21,7 @@ from supervisor.launchers.mpirun import ENVIRONMENT, find_mpirun
 from tests.actors.engines.transformers.harness import Result
 from tests.actors.engines.transformers.parallel.ranks import Orders
 
-START_S = 60.0
+START_S = 180.0
 
 
 class Server:
