@@ -213,15 +213,18 @@ def test_logs_can_be_followed(hello: Live) -> None:
     before = supervise(hello.base, "logs", "nats", "-n", "1").stdout
     command = [sys.executable, "-m", "supervisor", "logs", "-f", "nats", "-n", "1"]
     with subprocess.Popen(command, env=environment(hello.base), stdout=subprocess.PIPE) as follower:
-        assert follower.stdout is not None
-        assert follower.stdout.readline().decode() == before
+        try:
+            assert follower.stdout is not None
+            assert follower.stdout.readline().decode() == before
 
-        os.kill(hello.pid("nats"), signal.SIGKILL)
+            os.kill(hello.pid("nats"), signal.SIGKILL)
 
-        hello.until("child_ready", child="nats")
-        assert any(b"Server is ready" in line for line in follower.stdout)
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(DEADLINE_S) == 130
+            hello.until("child_ready", child="nats")
+            assert any(b"Server is ready" in line for line in follower.stdout)
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(DEADLINE_S) == 130
+        finally:
+            follower.kill()  # it would be waited for
 
 
 def test_the_run_state_names_every_process(hello: Live) -> None:
