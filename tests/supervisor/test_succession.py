@@ -62,13 +62,13 @@ class Reign:
         self.base = base
         self.file = file
         self.live: Live
-        self._context: contextlib.AbstractContextManager[Live] = contextlib.nullcontext()
+        self._context: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
 
     def begin(self) -> Live:
         """The next one, just started."""
         self._context.__exit__(None, None, None)
-        self._context = running(self.base, self.file)
-        self.live = self._context.__enter__()
+        self._context = begun = running(self.base, self.file)
+        self.live = begun.__enter__()
         return self.live
 
     def fall(self) -> dict[str, ChildRow]:

@@ -239,7 +239,8 @@ async def test_an_actor_that_cannot_say_how_it_is_has_failed_and_is_not_taken_fo
     async with theatre(plane, tmp_path) as house:
         process, link = await house.prepared(house.spec(b'{"ails": true}'))
 
-        assert await hear(link, Failing) == Failing("player/0 failed: division by zero")
+        failing = await hear(link, Failing)
+        assert failing == Failing("player/0 failed: ZeroDivisionError: division by zero")
         code, logged = await ended(process)
         assert code == EXIT_FAILED
         assert "in gauges" in logged
