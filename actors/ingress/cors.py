@@ -19,7 +19,7 @@ MAX_AGE_S = 600
 EXPOSED = (
     "retry-after, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, "
-    "x-ratelimit-reset-tokens, x-understudy-context, x-understudy-generation, "
+    "x-ratelimit-reset-tokens, x-request-id, x-understudy-context, x-understudy-generation, "
     "x-understudy-matched-tokens, x-understudy-queued-ms"
 )
 """Headers of answers that the page's script may read."""

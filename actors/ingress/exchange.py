@@ -71,6 +71,8 @@ class Choice:
 
     def deliver(self, tokens: list[int], logprobs: list[Logprobs] | None) -> bool:
         """Pass the text of new tokens on; True when it ended at a stop string."""
+        if self.exchange.prompt_only:
+            return False
         text = self._detokenizer.push(tokens)
         stopped = False
         if self._stops is not None:
@@ -91,6 +93,9 @@ class Choice:
 
     def finish(self, reason: FinishReason) -> None:
         """Pass on what was held back, unless that completes a stop string."""
+        if self.exchange.prompt_only:
+            self.end("length")
+            return
         rest = self._detokenizer.flush()
         if self._stops is not None:
             rest, matched = self._stops.push(rest)
@@ -138,6 +143,9 @@ class Exchange:
         """Whether no client waits for it: see `readiness`."""
         self.echoes: Sequence[str] = ()
         """The choices' prompts, when they are to come with their log probabilities."""
+        self.prompt_only = False
+        """No token is wanted. One is generated, as it comes with what was found out about the
+        prompt, and is neither shown nor counted."""
         self._open = 0
 
     def add(self, choice: Choice) -> None:
@@ -180,8 +188,14 @@ class Exchange:
         if index >= len(self.choices):
             return None
         session = self.choices[index].session
-        prompt, generated = session.prompt_tokens, len(session.delivered)
+        prompt, generated = session.prompt_tokens, self._generated(session)
         return Usage.of(prompt, generated, session.cached_tokens) if prompt else None
+
+    @property
+    def counts(self) -> Usage:
+        """Token counts, as a client is told them."""
+        # Choices of one prompt share it.
+        return self.usage(len({id(choice.prompt) for choice in self.choices}) or 1)
 
     def usage(self, prompts: int) -> Usage:
         """Token counts: each of the `prompts` once, the outputs of all choices."""
@@ -189,6 +203,9 @@ class Exchange:
         firsts = self.choices[::per_prompt]
         return Usage.of(
             sum(choice.session.prompt_tokens for choice in firsts),
-            sum(len(choice.session.delivered) for choice in self.choices),
+            sum(self._generated(choice.session) for choice in self.choices),
             sum(choice.session.cached_tokens for choice in firsts),
         )
+
+    def _generated(self, session: Session) -> int:
+        return 0 if self.prompt_only else len(session.delivered)

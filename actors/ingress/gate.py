@@ -164,9 +164,9 @@ def _signature(path: Path) -> tuple[int, int, int]:
 
 
 def _tokens(exchanges: Sequence[Exchange]) -> int:
-    """What a request has taken, prompts and answers."""
-    sessions = [choice.session for exchange in exchanges for choice in exchange.choices]
-    return sum(session.prompt_tokens + len(session.delivered) for session in sessions)
+    """What a request has taken, as its client is told: a prompt counts once, however many answers
+    it has."""
+    return sum(exchange.counts.total_tokens for exchange in exchanges)
 
 
 def _too_much(key: Key, refusal: Refusal) -> ApiError:

@@ -41,6 +41,8 @@ NOT_SERVED = (
     "responses/compact",
 )
 """Paths of the API that clients may try, answered with a 404 that says so."""
+REQUEST_ID = "X-Request-Id"
+"""Under the name that OpenAI gives it, where its clients look for it."""
 SHUTDOWN_S = 1.0
 """For what is still open when draining is over."""
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - only compared with
@@ -189,8 +191,10 @@ class HttpServer:
             self._traces[request] = trace
 
     def _headers(self, request: Request) -> dict[str, str]:
-        """Of every answer: what its key may still take, and whose scripts may read it."""
-        return self._gate.headers(request) | self._cors.headers(request)
+        """Of every answer: how logs call the request, what its key may still take, and whose
+        scripts may read it."""
+        name = {REQUEST_ID: request.name} if request.name else {}
+        return name | self._gate.headers(request) | self._cors.headers(request)
 
     @staticmethod
     async def _run(route: Route, request: Request) -> Response | None:

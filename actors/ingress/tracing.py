@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from actors.runtime.tracing.tracer import Span, Tracer
 
 ATTEMPT = "attempt"
+MAX_CHARACTERS = 256
+"""Of what a client has made up: spans wait in memory, by the thousand."""
 SERVER_ERROR = 500
 
 
@@ -37,6 +39,8 @@ class RequestTrace:
     def __init__(self, span: Span) -> None:
         self._span = span
         self._exchange: Exchange | None = None
+        """The last one: embeddings of many texts are several."""
+        self._closed: list[Exchange] = []
         self._attempts: dict[int, Span] = {}
         """Those under way, by choice."""
         self._reasons: dict[int, FinishReason] = {}
@@ -45,10 +49,12 @@ class RequestTrace:
         """It is a request for tokens, and these are its choices."""
         self._exchange = exchange
         prompt, sampling = prompts[0]
-        is_chat = isinstance(prompt, ChatPrompt)
+        operation = "chat" if isinstance(prompt, ChatPrompt) else "text_completion"
+        if sampling.prompt == "embedding":
+            operation = "embeddings"
         self._span.set(
             {
-                "gen_ai.operation.name": "chat" if is_chat else "text_completion",
+                "gen_ai.operation.name": operation,
                 "gen_ai.provider.name": "understudy",
                 "gen_ai.request.model": exchange.model,
                 "gen_ai.request.choice.count": len(prompts),
@@ -104,13 +110,16 @@ class RequestTrace:
         firsts = [c.watch.first_at for c in exchange.choices if c.watch.first_at]
         if firsts:
             self._span.event("first_token", {}, ago_s=now - min(firsts))
-        sessions = [choice.session for choice in exchange.choices]
+        self._closed.append(exchange)
+        counts = [one.counts for one in self._closed]
+        sessions = [choice.session for one in self._closed for choice in one.choices]
+        cached = [one.prompt_tokens_details.cached_tokens for one in counts]
         self._span.set(
             {
                 "gen_ai.response.model": exchange.model,
-                "gen_ai.usage.input_tokens": sum(s.prompt_tokens for s in sessions),
-                "gen_ai.usage.output_tokens": sum(len(s.delivered) for s in sessions),
-                "gen_ai.usage.cache_read.input_tokens": sum(s.cached_tokens for s in sessions),
+                "gen_ai.usage.input_tokens": sum(one.prompt_tokens for one in counts),
+                "gen_ai.usage.output_tokens": sum(one.completion_tokens for one in counts),
+                "gen_ai.usage.cache_read.input_tokens": sum(cached),
                 "gen_ai.response.finish_reasons": list(self._reasons.values()),
                 "understudy.replays": sum(s.replays for s in sessions),
             }
@@ -144,9 +153,9 @@ def begin(tracer: Tracer, request: Request, route: str | None) -> RequestTrace |
         return None  # pages, probes, scrapes
     attributes = {
         "http.request.method": request.method,
-        "url.path": request.path if route is not None else "",
+        "url.path": request.path[:MAX_CHARACTERS] if route is not None else "",
         "client.address": request.peer,
-        "user_agent.original": request.headers.get("user-agent", ""),
+        "user_agent.original": request.headers.get("user-agent", "")[:MAX_CHARACTERS],
     }
     if route is not None:
         attributes["http.route"] = route

@@ -45,6 +45,7 @@ def prepare(
 ) -> Route:
     """Tokenise, with what the tokenizer's cache knows already, and check. Raises Unacceptable."""
     _check_wish(submit, card)
+    _check_biases(submit, tokenizer)
     prompt = _tokenize(submit, tokenizer, cache)
     if not prompt:
         raise Unacceptable("invalid", "The prompt is empty.", "prompt")
@@ -89,6 +90,13 @@ def _check_wish(submit: Submit, card: WorkerCard) -> None:
     if wish == "logprobs" and not card.prompt_logprobs:
         text = f"The engine of '{card.model}' does not compute log probabilities of prompts."
         raise Unacceptable("invalid", text, "echo")
+
+
+def _check_biases(submit: Submit, tokenizer: Tokenizer) -> None:
+    biased, limit = submit.sampling.logit_bias, tokenizer.vocabulary_size
+    if biased and max(biased) >= limit:
+        text = f"Token id {max(biased)} is outside the model's vocabulary of {limit}."
+        raise Unacceptable("invalid", text, "logit_bias")
 
 
 def _tokenize(submit: Submit, tokenizer: Tokenizer, cache: PromptCache | None) -> bytes:

@@ -110,17 +110,22 @@ class ChatTemplates:
 
 
 def join_text_parts(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages with content given as text parts turned into strings, parts joined by a newline.
+    """Messages with content given as parts turned into strings, parts joined by a newline. A part
+    is text, or what an assistant said in refusal.
 
     Most templates know string content only; those that know parts accept strings too. The newline
     is what other servers of this API put between parts.
     """
     return [
-        {**message, "content": "\n".join(part["text"] for part in message["content"])}
+        {**message, "content": "\n".join(map(_text_of, message["content"]))}
         if isinstance(message.get("content"), list)
         else dict(message)
         for message in messages
     ]
+
+
+def _text_of(part: Mapping[str, Any]) -> str:
+    return str(part["refusal" if part.get("type") == "refusal" else "text"])
 
 
 def read_call_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@
 
 Each is installed into an environment of its own below `.venv-clients` (guidellm's has torch, and
 takes 6 GB), in the version that is written here, run, and judged by what it says. Without `--url` a
-service is started: `topologies/disagg.yaml`, and `simulated.yaml` for aiperf's second run.
+service is started: `topologies/disagg.yaml`, and `simulated.yaml` for the second run of those that
+measure.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ CAPITALS = ROOT / "topologies" / "models" / "capitals"
 MODEL = "understudy/capitals"
 ANSWER = "The capital of France is Paris."
 TIME_S = 600
+NONE_LOST = {"errored": 0, "incomplete": 0}
+LOAD = ("aiperf", "guidellm")
+"""Those that measure: run against `simulated.yaml`, too."""
 
 
 class Failed(Exception):
@@ -142,9 +146,14 @@ def guidellm(run: Run) -> str:
         *("--output", f"kind=json,path={run.scratch / 'guidellm.json'}"),
         *("--output", "kind=console", "--disable-console-interactive"),
     )
-    if "successful=64 errored=0" not in out:
+    [found] = json.loads((run.scratch / "guidellm.json").read_bytes())["benchmarks"]
+    if found["metrics"]["request_totals"] != {**NONE_LOST, "successful": 64, "total": 64}:
         raise Failed(out[-3000:])
-    return table(out, "Request Latency Statistics (Completed Requests)")
+    titles = (
+        "Request Latency Statistics (Completed Requests)",
+        "Server Throughput Statistics (All Requests)",
+    )
+    return "\n\n".join(table(out, title) for title in titles)
 
 
 def table(out: str, title: str) -> str:
@@ -223,9 +232,11 @@ def main() -> int:
         for name in names:
             title = f"{CLIENTS[name][0] or name} ({'disagg.yaml' if not options.url else url})"
             right &= attempt(name, title, url, MODEL)
-    if "aiperf" in names and not options.url:
+    if not options.url and not set(LOAD).isdisjoint(names):
         with served("simulated.yaml") as url:
-            right &= attempt("aiperf", "aiperf (simulated.yaml)", url, "simulated")
+            for name in LOAD:
+                if name in names:
+                    right &= attempt(name, f"{name} (simulated.yaml)", url, "simulated")
     return 0 if right else 1
 
 

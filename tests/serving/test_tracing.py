@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,31 @@ def test_one_trace_has_every_stage_from_the_client_to_the_engine(
     assert request.events == ["first_token"]
     assert one(spans, "handoff").attributes["understudy.bytes"] >= 0
     assert not any("Nobody" in str(value) for span in spans for value in span)
+
+
+def test_what_is_counted_is_what_the_client_is_told(traced: Service, collector: Collector) -> None:
+    client = traced.client
+
+    def asked(trace_id: str) -> dict[str, Any]:
+        headers = {"traceparent": f"00-{trace_id}-{ABOVE}-01", "user-agent": "x" * 10_000}
+        return {"model": "simulated", "extra_headers": headers}
+
+    def told(trace_id: str, path: str) -> dict[str, Any]:
+        return one(collector.trace(trace_id, f"POST {path}"), f"POST {path}").attributes
+
+    several = client.completions.create(prompt="a", n=3, max_tokens=2, **asked("c" * 32))
+    attributes = told("c" * 32, "/v1/completions")
+    assert several.usage is not None
+    assert attributes["gen_ai.usage.input_tokens"] == several.usage.prompt_tokens
+    assert attributes["gen_ai.usage.output_tokens"] == several.usage.completion_tokens == 6
+    assert len(attributes["user_agent.original"]) == 256
+
+    # More than are on their way at the same time.
+    many = client.embeddings.create(input=["a b c"] * 65, **asked("d" * 32))
+    attributes = told("d" * 32, "/v1/embeddings")
+    assert attributes["gen_ai.operation.name"] == "embeddings"
+    assert attributes["gen_ai.usage.input_tokens"] == many.usage.prompt_tokens
+    assert attributes["gen_ai.usage.output_tokens"] == 0
 
 
 def test_a_worker_that_is_killed_leaves_two_attempts_that_are_linked(

@@ -67,6 +67,7 @@ class Generation:
 
         sink = self._sink(request, asked, head, tokenizer, len(work), count)
         exchange = Exchange(model, head.id, sink, wishes)
+        exchange.prompt_only = asked.token_limit == 0
         _echo(exchange, asked, tokenizer, work)
         run = Run(request, exchange, tokenizer, work, reading_of(asked, card))
         explained = await running.only_explained(run)

@@ -70,6 +70,7 @@ class Responses:
     async def count(self, request: Request) -> Response:
         """How many tokens a request's prompt would have; nothing is run, or kept."""
         asked = parse_responses(request.body, unknown=self._running.options.unknown_fields)
+        self._running.gate.check_model(request, asked.model)
         _, tokenizer, _ = await self._running.served(asked.model, "chat")
         before = await self._before(request, asked)
         items = [*before, *completed(asked.input or [])]
@@ -204,7 +205,11 @@ def _prompt(asked: ResponsesRequest, items: list[Json]) -> ChatPrompt:
 
 
 def _name(request: Request) -> str:
-    return request.path.removeprefix(PATH).partition("/")[0]
+    """Of the response that a path is about. Raises ApiError for a path that is none of ours."""
+    name, _, rest = request.path.removeprefix(PATH).partition("/")
+    if rest not in {"", "input_items", "cancel"}:
+        raise errors.not_found(request.path)
+    return name
 
 
 def _json(body: Any) -> Response:

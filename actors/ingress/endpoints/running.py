@@ -108,8 +108,8 @@ class Running:
     async def whole(self, run: Run) -> None:
         """Return when all of it has come. Raises ApiError."""
         exchange = run.exchange
-        self._open(run)
         try:
+            self._open(run)
             await exchange.ended.wait()
         finally:
             self.ingress.close(exchange)
@@ -120,8 +120,8 @@ class Running:
         """Answer with events as they come; `last` writes those that close the answer, also one
         whose exchange has failed. Raises ApiError for what fails before its first token."""
         exchange, request = run.exchange, run.request
-        self._open(run)
         try:
+            self._open(run)
             await exchange.begun.wait()
             if exchange.error is not None and not any(
                 c.session.delivered for c in exchange.choices
@@ -142,6 +142,7 @@ class Running:
         await stream.end()
 
     def _open(self, run: Run) -> None:
+        run.request.name = run.exchange.request_id
         run.exchange.trace = self._traces.get(run.request)
         self.gate.charge(run.request, run.exchange)
         self.ingress.open(run.exchange, run.tokenizer, run.work, run.reading)

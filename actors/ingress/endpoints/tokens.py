@@ -17,10 +17,12 @@ class Tokens:
 
     async def tokenize(self, request: Request) -> Response:
         asked = read_tokenize(request.body)
+        self._running.gate.check_model(request, asked.model)
         _, tokenizer, card = await self._running.served(asked.model)
         return Response(await asyncio.to_thread(tokenize, asked, tokenizer, card))
 
     async def detokenize(self, request: Request) -> Response:
         asked = read_detokenize(request.body)
+        self._running.gate.check_model(request, asked.model)
         _, tokenizer, _ = await self._running.served(asked.model)
         return Response(await asyncio.to_thread(detokenize, asked, tokenizer))

@@ -29,7 +29,12 @@ _TOOL = {"type": "function", "function": {"name": "time"}}
 _BOTH = (
     Field("frequency_penalty", "supported", 0.5),
     Field("logit_bias", "supported", {"5": -100}),
-    Field("max_tokens", "supported", 5, "chat: `max_completion_tokens` goes first"),
+    Field(
+        "max_tokens",
+        "supported",
+        5,
+        "chat: `max_completion_tokens` goes first; completions: 0 for `echo` alone",
+    ),
     Field("model", "supported", "m", "see `GET /v1/models`"),
     Field("n", "supported", 2, "up to 128"),
     Field("presence_penalty", "supported", 0.5),
@@ -38,7 +43,12 @@ _BOTH = (
     Field("stream", "supported", True),  # noqa: FBT003 - an example
     Field("temperature", "supported", 0.5),
     Field("top_p", "supported", 0.9),
-    Field("user", "supported", "u", "names the tenant where nothing else does"),
+    Field(
+        "user",
+        "supported",
+        "u",
+        "as `x-understudy-session`: its requests stay together",
+    ),
 )
 _STREAM_OPTIONS = Field(
     "stream_options",

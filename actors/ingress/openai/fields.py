@@ -53,6 +53,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
 class ContentPart(msgspec.Struct, frozen=True, gc=False):
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True):

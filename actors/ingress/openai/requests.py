@@ -160,6 +160,8 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     """A body of POST /v1/completions."""
 
     prompt: fields.Prompt
+    max_tokens: fields.MinTokens | None = None
+    """0: only what `echo` gives."""
     echo: bool | None = None
     logprobs: fields.TopLogprobs | None = None
     best_of: fields.Choices | None = None
@@ -260,14 +262,15 @@ def check_messages(messages: list[fields.Message]) -> None:
             continue
         for position, part in enumerate(content):
             assert isinstance(part, fields.ContentPart)
-            if part.type != "text":
+            refused = part.type == "refusal" and message.role == "assistant"
+            if part.type != "text" and not refused:
                 raise unsupported(
                     f"{where}[{position}].type",
                     f"Content of type '{part.type}' is not supported by this server; "
                     "only 'text' is.",
                 )
-            if part.text is None:
-                raise missing_field(f"{where}[{position}].text")
+            if (part.refusal if refused else part.text) is None:
+                raise missing_field(f"{where}[{position}].{part.type}")
 
 
 def is_several(prompt: fields.Prompt) -> bool:

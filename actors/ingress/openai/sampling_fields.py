@@ -62,11 +62,13 @@ class SamplingFields(StructuredFields, kw_only=True):
         each other, so that they differ and can be asked for again. Raises ApiError when
         `min_tokens` is above the limit.
         """
-        max_tokens = self.token_limit or default_max_tokens or fields.UNLIMITED_TOKENS
+        max_tokens = self.token_limit
+        if max_tokens is None:
+            max_tokens = default_max_tokens or fields.UNLIMITED_TOKENS
         if (self.min_tokens or 0) > max_tokens:
             raise bad_field("min_tokens", f"'min_tokens' must be at most {max_tokens}.")
         return Sampling(
-            max_tokens=max_tokens,
+            max_tokens=max(1, max_tokens),  # see `Exchange.prompt_only`
             seed=((seed if self.seed is None else self.seed) + choice) & _SEED_MASK,
             temperature=_given(self.temperature, 1.0),
             top_p=_given(self.top_p, 1.0),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from actors.ingress.openai.closing import closed
 from actors.ingress.openai.errors import bad_field, missing_field, unsupported
 from actors.messages.sampling import Grammar
 
@@ -31,7 +32,7 @@ class JsonSchema(msgspec.Struct, frozen=True):
     schema: dict[str, Any] | None = None
     description: str | None = None
     strict: bool | None = None
-    """The schema is followed whatever this says."""
+    """The schema is followed whatever this says, and see `closing`."""
 
 
 class ResponseFormat(msgspec.Struct, frozen=True):
@@ -109,7 +110,7 @@ def _of_format(asked: ResponseFormat | None) -> list[Grammar]:
     return [
         Grammar("json_schema", ANY_OBJECT, "response_format")
         if schema is None
-        else schema_grammar(schema, "response_format.json_schema.schema")
+        else schema_grammar(closed(schema), "response_format.json_schema.schema")
     ]
 
 

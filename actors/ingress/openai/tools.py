@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from actors.ingress.openai.closing import closed
 from actors.ingress.openai.decoding import Decoder
 from actors.ingress.openai.errors import bad_field
 from actors.ingress.openai.structured import schema_grammar
@@ -32,7 +33,8 @@ class Function(msgspec.Struct, frozen=True):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-    """With `tool_choice` required or named the schema is followed whatever this says."""
+    """With `tool_choice` required or named the schema is followed whatever this says, and see
+    `closing`. With `auto` it is not followed: the model was shown it."""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -100,7 +102,7 @@ class Tools(msgspec.Struct, frozen=True):
         [parameters] = [
             tool.function.parameters for tool in self.offered if tool.function.name == name
         ]
-        return parameters or ANY_ARGUMENTS
+        return closed(parameters or ANY_ARGUMENTS)
 
 
 def read_tools(raw: msgspec.Raw, choice: ToolChoice | None, *, parallel: bool) -> Tools | None:

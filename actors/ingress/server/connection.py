@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import zlib
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import httptools
 import msgspec
 
 from actors.ingress.server.messages import Request, Trouble, encode_head
+from actors.ingress.server.wire import unpacked, without_offer
 
 if TYPE_CHECKING:
     from actors.ingress.server.listener import Listener
@@ -33,7 +33,6 @@ LINGER_S = 2.0
 once would reset the connection, and what was sent might never be read."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
-_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,10 +96,16 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[str, str] = {}
         self._incoming: Request | None = None
+        self._owes_continue = False
+        """The client waits to be told that it may send the body; see `_encourage`."""
+        self._plain_head: bytes | None = None
+        """Of a request that offers another protocol, as it reads without the offer."""
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._waiting: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._streaming = False
+        """The head of a stream has been sent in answer to the request at hand."""
         self._trouble: Trouble | None = None
         self._closing = False
         """What comes in is passed over: the connection ends with the answers under way."""
@@ -130,10 +135,7 @@ class Connection(asyncio.Protocol):
         if self._reading is Reading.HEAD:
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Whatever else it would like to speak: we answer in HTTP/1.1, and that is the end.
-            self._closing = True
+            self._feed(data)
         except httptools.HttpParserError:
             # What is complete before the mistake is answered first; see `_work`.
             self._give_up(self._trouble or "malformed")
@@ -143,6 +145,23 @@ class Connection(asyncio.Protocol):
         elif len(self._waiting) >= PIPELINED and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. Raises httptools.HttpParserError."""
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                head, self._plain_head = self._plain_head, None
+                if head is None:  # CONNECT: there is nothing behind it that we could read
+                    self._closing = True
+                    return
+                # The parser takes the body for the other protocol. We stay with HTTP/1.1, as a
+                # server may (RFC 9110, section 7.8): Java's client offers h2c with every request.
+                self._parser = httptools.HttpRequestParser(self)
+                data = head + data[upgrade.args[0] :]
+            else:
+                return
 
     def pause_writing(self) -> None:
         if self._may_write is None:
@@ -179,6 +198,11 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         parser = self._parser
+        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            self._plain_head = without_offer(
+                parser.get_method(), self._target, parser.get_http_version(), self._headers
+            )
+            return
         request = Request(self, parser.get_method().decode("latin-1"), self._target)
         request.headers = self._headers
         version = parser.get_http_version()
@@ -191,8 +215,9 @@ class Connection(asyncio.Protocol):
         length = self._headers.get("content-length", "0")
         if len(length) > 18 or int(length) > self._limits.body_bytes:
             self._refuse("body_too_large")
-        if self._headers.get("expect", "").lower() == "100-continue" and self._transport:
-            self._transport.write(_CONTINUE)
+        if request.http11 and self._headers.get("expect", "").lower() == "100-continue":
+            self._owes_continue = True
+            self._encourage()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -202,43 +227,39 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request = self._incoming
-        assert request is not None
+        if request is None:  # its head is about to be read again; see `_feed`
+            return
         self._incoming = None
+        self._owes_continue = False
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body, self._body_bytes, self._head_bytes = [], 0, 0
         self._reading, self._since = Reading.HEAD, self._loop.time()
-        if "content-encoding" in request.headers:
-            self._decompress(request)
+        coding = request.headers.get("content-encoding")
+        if coding is not None:
+            plain = unpacked(request.body, coding, self._limits.body_bytes)
+            if isinstance(plain, str):
+                self._refuse(plain)
+            request.body = plain
         self._waiting.append(request)
         if self._task is None:
             self._task = self._loop.create_task(self._work(), name="http")
+
+    def _encourage(self) -> None:
+        """Tell a client that it may send the body, unless an answer is under way: in the middle of
+        that, it could not be told apart from it."""
+        if self._owes_continue and self._task is None and self._transport is not None:
+            self._owes_continue = False
+            self._transport.write(_CONTINUE)
 
     def _count(self, field_bytes: int) -> None:
         self._field_bytes += field_bytes
         if self._field_bytes > self._limits.head_bytes:
             self._refuse("head_too_large")
 
-    def _refuse(self, trouble: Trouble) -> None:
+    def _refuse(self, trouble: Trouble) -> NoReturn:
         """Stop the parser in the middle of what it is fed."""
         self._trouble = trouble
         raise _Refused(trouble)
-
-    def _decompress(self, request: Request) -> None:
-        coding = request.headers["content-encoding"].strip().lower()
-        if coding == "identity":
-            return
-        if coding not in _WINDOW_BITS:
-            self._refuse("body_unreadable")
-        inflater = zlib.decompressobj(_WINDOW_BITS[coding])
-        try:
-            body = inflater.decompress(request.body, self._limits.body_bytes + 1)
-        except zlib.error:
-            self._refuse("body_unreadable")
-        if len(body) > self._limits.body_bytes:
-            self._refuse("body_too_large")
-        if not inflater.eof:
-            self._refuse("body_unreadable")
-        request.body = body
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -258,10 +279,13 @@ class Connection(asyncio.Protocol):
             self._task = None
             if self._closing:
                 self._close_with_trouble()
+            else:
+                self._encourage()
 
     async def _answer(self, request: Request) -> None:
         if self._listener.draining:
             request.keep_alive = False
+        self._streaming = False
         response = await self._listener.handle(request)
         if self._listener.draining:  # since it was asked
             request.keep_alive = False
@@ -269,7 +293,11 @@ class Connection(asyncio.Protocol):
             self._closing = True
             self._trouble = None
             self._waiting.clear()
-        if response is not None and self._transport is not None:
+        if response is not None and self._streaming:
+            # A handler that failed behind the head it has sent. All that can still be said is that
+            # the answer is not whole.
+            self.abort()
+        elif response is not None and self._transport is not None:
             self._transport.write(
                 response.encode(
                     keep_alive=request.keep_alive,
@@ -287,6 +315,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return None
+        self._streaming = True
         fields = dict(headers)
         if request.http11:
             fields["Transfer-Encoding"] = "chunked"

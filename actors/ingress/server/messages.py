@@ -25,7 +25,8 @@ class Request:
     than once the values are joined by commas."""
 
     __slots__ = (
-        "body", "connection", "headers", "http11", "keep_alive", "method", "path", "raw_query"
+        "body", "connection", "headers", "http11", "keep_alive", "method", "name", "path",
+        "raw_query"
     )  # fmt: skip
 
     def __init__(self, connection: Connection, method: str, target: bytes) -> None:
@@ -40,6 +41,8 @@ class Request:
         self.body = b""
         self.http11 = True
         self.keep_alive = True
+        self.name = ""
+        """What logs and traces call it, once something is done for it."""
 
     @property
     def query(self) -> dict[str, str]:

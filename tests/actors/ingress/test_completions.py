@@ -125,3 +125,47 @@ async def test_more_log_probabilities_than_fit_are_refused() -> None:
         answer = await fetch(ingress, COMPLETIONS, body)
 
     assert (answer.status, answer.json["error"]["param"]) == (400, "logprobs")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("logprobs", [None, 1])
+async def test_a_prompt_is_echoed_alone_when_no_token_is_wanted(
+    logprobs: int | None, *, stream: bool
+) -> None:
+    """As OpenAI's schema permits, and as evaluations ask how likely a text is."""
+    body = completion("hello there", echo=True, logprobs=logprobs, max_tokens=0, stream=stream)
+    body |= {"stream_options": {"include_usage": True}} if stream else {}
+    async with disaggregated() as (_, ingress):
+        answer = await fetch(ingress, COMPLETIONS, body)
+        without = await fetch(ingress, COMPLETIONS, completion("hello there", max_tokens=0))
+
+    assert answer.status == without.status == 200
+    assert (answer.text, without.text) == ("hello there", "")
+    objects = [e for e in answer.events if e != "[DONE]"] or [answer.json]
+    choices = [choice for one in objects for choice in one["choices"]]
+    assert choices[-1]["finish_reason"] == "length"
+    values = [v for c in choices for v in (c["logprobs"] or {}).get("token_logprobs", ())]
+    count = len(encoded("hello there")) // 4
+    assert len(values) == (0 if logprobs is None else count)
+    usage = objects[-1]["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (count, 0)
+
+
+async def test_a_bias_for_a_token_that_there_is_not_is_a_400() -> None:
+    async with aggregated() as (_, ingress):
+        answer = await fetch(ingress, COMPLETIONS, completion(logit_bias={"4000000000": 1}))
+
+    assert (answer.status, answer.json["error"]["param"]) == (400, "logit_bias")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_says_by_which_name_logs_know_it(*, stream: bool) -> None:
+    async with aggregated() as (_, ingress), official(ingress) as client:
+        answer = await fetch(ingress, COMPLETIONS, completion(stream=stream))
+        made = await client.responses.create(model=MODEL, input="a", max_output_tokens=2)
+        refused = await fetch(ingress, COMPLETIONS, completion([4_000_000_000]))
+
+    first = answer.events[0] if stream else answer.json
+    assert answer.headers["x-request-id"] == first["id"]
+    assert made._request_id == made.id
+    assert (refused.status, refused.headers["x-request-id"][:5]) == (400, "cmpl-")

@@ -69,7 +69,7 @@ def chat(**fields: Any) -> dict[str, Any]:
         (COMPLETIONS, completion([1, 2**32 - 1]), "prompt"),
         (COMPLETIONS, completion([1, 99_999], stream=True), "prompt"),
         (COMPLETIONS, completion(max_tokens=-1), "max_tokens"),
-        (COMPLETIONS, completion(max_tokens=0), "max_tokens"),
+        (CHAT, chat(max_tokens=0), "max_tokens"),
         (COMPLETIONS, completion(max_tokens="many"), "max_tokens"),
         (COMPLETIONS, completion(temperature=-0.1), "temperature"),
         (COMPLETIONS, completion(n=0), "n"),

@@ -28,9 +28,13 @@ def keys(path: Path, **limits: Any) -> str:
 
 
 async def ask(ingress: Ingress, secret: str = SECRET, **fields: Any) -> Answer:
-    body = json.dumps(completion(**fields)).encode()
+    return await send(ingress, "/v1/completions", completion(**fields), secret)
+
+
+async def send(ingress: Ingress, path: str, fields: Any, secret: str = SECRET) -> Answer:
+    body = json.dumps(fields).encode()
     head = (
-        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     async with connected(ingress) as connection:
@@ -90,6 +94,23 @@ async def test_a_key_is_for_the_models_it_names(tmp_path: Path) -> None:
     assert (answer.status, answer.json["error"]["code"]) == (403, "model_not_allowed")
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/tokenize", {"prompt": "a"}),
+        ("/detokenize", {"tokens": [1]}),
+        ("/v1/responses/input_tokens", {"input": "a"}),
+    ],
+)
+async def test_a_key_for_other_models_learns_nothing_of_this_one(
+    tmp_path: Path, path: str, fields: dict[str, Any]
+) -> None:
+    async with guarded(tmp_path / "k", models=("another",)) as ingress:
+        answer = await send(ingress, path, {"model": MODEL, **fields})
+
+    assert (answer.status, answer.json["error"]["code"]) == (403, "model_not_allowed")
+
+
 async def test_prompt_and_answer_are_charged_streamed_or_not(tmp_path: Path) -> None:
     limit = 100
     async with guarded(tmp_path / "k", tokens_per_minute=limit) as ingress:
@@ -101,6 +122,15 @@ async def test_prompt_and_answer_are_charged_streamed_or_not(tmp_path: Path) -> 
     left = [int(one.headers["x-ratelimit-remaining-tokens"]) for one in (first, second, third)]
     # So few come back in a minute that none has yet.
     assert left == [limit, limit - took, limit - 2 * took]
+
+
+async def test_a_prompt_is_charged_once_however_many_answers_it_has(tmp_path: Path) -> None:
+    async with guarded(tmp_path / "k", tokens_per_minute=1000) as ingress:
+        first = await ask(ingress, n=3)
+        second = await ask(ingress)
+
+    left = [int(one.headers["x-ratelimit-remaining-tokens"]) for one in (first, second)]
+    assert left == [1000, 1000 - first.json["usage"]["total_tokens"]]
 
 
 async def test_a_spent_budget_is_a_quota_error(tmp_path: Path) -> None:

@@ -137,6 +137,11 @@ async def test_what_is_kept_can_be_read_and_deleted() -> None:
         assert backwards == every[::-1]
         with pytest.raises(openai.BadRequestError, match="background"):
             await client.responses.cancel(made.id)
+        for path in (f"/{made.id}/more", f"/{made.id}/input_items/more"):
+            with pytest.raises(openai.NotFoundError):
+                await client.delete(f"/responses{path}", cast_to=object)
+            with pytest.raises(openai.NotFoundError):
+                await client.get(f"/responses{path}", cast_to=object)
         await client.responses.delete(made.id)
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(made.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,28 @@ def test_messages_go_through_the_model_s_chat_template() -> None:
     route = prepare(submit(chat(HELLO)), tokenizer(), CARD)
 
     assert route.prompt == encoded_chat(HELLO)
+
+
+def test_a_bias_for_a_token_that_there_is_not_is_refused() -> None:
+    size = tokenizer().vocabulary_size
+    asked = submit(TextPrompt("hello"))
+    for biased, fits in ((size - 1, True), (size, False)):
+        sampling = Sampling(10, seed=3, logit_bias={0: 1.0, biased: 1.0})
+        request = msgspec.structs.replace(asked, sampling=sampling)
+        if fits:
+            prepare(request, tokenizer(), CARD)
+        else:
+            refused = refusal(request)
+            assert (refused.why, refused.param) == ("invalid", "logit_bias")
+
+
+def test_a_refusal_of_the_assistant_is_what_it_said() -> None:
+    parts = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    said = {"role": "assistant", "content": "No."}
+
+    assert prepare(submit(chat(HELLO, parts)), tokenizer(), CARD).prompt == encoded_chat(
+        HELLO, said
+    )
 
 
 def test_content_in_parts_is_the_same_as_one_text() -> None:

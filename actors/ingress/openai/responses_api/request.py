@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from actors.ingress.openai import fields
 from actors.ingress.openai.catalogue import KNOWN_RESPONSES
+from actors.ingress.openai.closing import closed
 from actors.ingress.openai.decoding import Decoder, unknown_fields
 from actors.ingress.openai.errors import bad_field, missing_field, unsupported
 from actors.ingress.openai.responses_api.items import InputItem
@@ -52,7 +53,7 @@ class TextFormat(msgspec.Struct, frozen=True):
     schema: dict[str, Any] | None = None
     description: str | None = None
     strict: bool | None = None
-    """The schema is followed whatever this says."""
+    """The schema is followed whatever this says, and see `closing`."""
 
 
 class TextConfig(msgspec.Struct, frozen=True):
@@ -159,7 +160,7 @@ class ResponsesRequest(SamplingFields, kw_only=True):
             raise missing_field("text.format.name")
         if asked.schema is None:
             raise missing_field("text.format.schema")
-        return schema_grammar(asked.schema, "text.format.schema")
+        return schema_grammar(closed(asked.schema), "text.format.schema")
 
     def check(self) -> Self:
         """What the decoder cannot say of single fields. Raises ApiError."""

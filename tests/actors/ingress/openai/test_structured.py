@@ -27,7 +27,11 @@ def schema_format(schema: Any) -> dict[str, Any]:
     ("fields", "kind", "text"),
     [
         ({"response_format": {"type": "json_object"}}, "json_schema", '{"type":"object"}'),
-        ({"response_format": schema_format(SCHEMA)}, "json_schema", SCHEMA),
+        (
+            {"response_format": schema_format(SCHEMA)},
+            "json_schema",
+            {**SCHEMA, "additionalProperties": False},
+        ),
         ({"guided_json": SCHEMA}, "json_schema", SCHEMA),
         ({"guided_json": json.dumps(SCHEMA)}, "json_schema", SCHEMA),
         ({"guided_regex": "a+"}, "regex", "a+"),

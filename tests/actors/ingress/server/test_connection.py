@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.ingress.server import Limits, Listener, Request, Response, Trouble
+from actors.ingress.server.connection import Connection
 
 PATIENCE_S = 20.0
 GENEROUS = Limits(body_bytes=1000, head_s=60.0, body_s=60.0)
@@ -47,6 +48,9 @@ class Site:
                 stream.transport.write(framed)
             await stream.end()
             return None
+        if request.path == "/broken":
+            assert request.begin(200, {"Content-Type": "text/plain"}) is not None
+            return Response(b"{}", 500)
         said = f"{request.method} {request.path}?{request.raw_query} ".encode() + request.body
         return Response(said, content_type="text/plain", headers={"X-Seen": str(request.headers)})
 
@@ -163,10 +167,66 @@ async def test_a_client_that_waits_for_leave_to_send_its_body_gets_it() -> None:
         await gone(writer)
 
 
-async def test_a_wish_for_another_protocol_is_answered_in_this_one() -> None:
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_an_offer_to_speak_another_protocol_is_passed_over(size: int) -> None:
+    sent = b"".join(
+        (
+            b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n" + OFFER + b"\r\nok",
+            b"POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + OFFER,
+            b"\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n",
+            b"GET /c HTTP/1.1\r\n" + OFFER + b"\r\n",
+            LAST,
+        )
+    )
+    pieces = (sent[at : at + size] for at in range(0, len(sent), size))
     async with site() as made:
-        wish = b"GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-        assert bodies(await exchange(made.port, wish)) == [b"GET /a? "]
+        answers = bodies(await exchange(made.port, *pieces))
+    assert answers[:3] == [b"POST /a? ok", b"POST /b? ok", b"GET /c? "]
+
+
+async def test_leave_to_send_a_body_never_stands_within_another_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held_back = asyncio.Event()
+    encourage = Connection._encourage
+
+    def watched(connection: Connection) -> None:
+        encourage(connection)
+        if connection._owes_continue:
+            held_back.set()
+
+    monkeypatch.setattr(Connection, "_encourage", watched)
+    async with site() as made:
+        made.gate = asyncio.Event()
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        writer.write(b"GET /wait HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await made.started.wait()
+            writer.write(b"POST /b HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+            await held_back.wait()
+            made.gate.set()
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            await reader.readexactly(len(b"GET /wait? "))
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"ok" + LAST)
+            assert b"POST /b? ok" in bodies(await reader.read())
+        await gone(writer)
+
+
+async def test_a_client_of_http_1_0_is_sent_no_leave_that_it_could_not_read() -> None:
+    asked = b"POST /b HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nok"
+    async with site() as made:
+        assert (await exchange(made.port, asked)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_handler_that_fails_within_its_stream_leaves_it_cut_and_says_nothing_more() -> None:
+    async with site() as made:
+        answer = await exchange(made.port, b"GET /broken HTTP/1.1\r\n\r\n" + LAST)
+    assert answer.count(b"HTTP/1.1") <= 1  # what was sent may be lost with the connection
+    assert b"0\r\n\r\n" not in answer
 
 
 @pytest.mark.parametrize(
