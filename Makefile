@@ -93,13 +93,13 @@ resolve: setup ## Ask pip whether we fit beside TensorRT-LLM 1.2's pins (needs a
 
 OLDEST := .venv-oldest
 
-oldest: ## The roles' tests on transformers 4.57.1 and numpy 1.26, in an environment of its own
+oldest: ## The roles on transformers 4.57.1 and numpy 1.26, in an environment of its own (5 minutes)
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
 	grep -viE '^(torch|transformers|tokenizers|huggingface.hub|numpy|hf.xet)==' requirements.lock > $(OLDEST)/rest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints/oldest.txt -r $(OLDEST)/rest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(OLDEST)/bin/python -m pytest -q tests/actors/engines/test_contract.py tests/actors/engines/transformers tests/actors/preprocessor tests/actors/text tests/actors/worker
+	$(OLDEST)/bin/python -m pytest -q tests/actors/engines/test_contract.py tests/actors/engines/transformers tests/actors/preprocessor tests/actors/text tests/actors/worker tests/serving/test_disagg.py
 
 EXAMPLES ?= 200
 schemathesis: setup ## The OpenAPI document against a service, by schemathesis: EXAMPLES=200
