@@ -8,7 +8,6 @@ what is sent in one turn of the event loop leaves in one write.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import secrets
 import ssl
@@ -22,6 +21,7 @@ import msgspec
 import structlog
 
 from actors.runtime import tasks
+from actors.runtime.transport.nats_credentials import sign
 from actors.runtime.transport.nats_wire import (
     BadWire,
     Connect,
@@ -113,7 +113,7 @@ class Identity(msgspec.Struct, frozen=True):
             return None, None
         try:
             return sign(Path(self.credentials), nonce)
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError) as error:
             raise NatsRefused(f"{self.credentials}: {error}") from error
 
 
@@ -458,20 +458,3 @@ class _Link(asyncio.Protocol):
     def _answer(waiting: asyncio.Future[bool], *, answered: bool) -> None:
         if not waiting.done():
             waiting.set_result(answered)
-
-
-def sign(credentials: Path, nonce: str) -> tuple[str, str]:
-    """The JWT of a `.creds` file, and the nonce signed by its seed. Raises OSError, ValueError, and
-    ImportError without the package `nkeys`."""
-    import nkeys  # noqa: PLC0415 - for the few who have such a file
-
-    blocks = [
-        block.strip().splitlines()[0]
-        for block in credentials.read_text("ascii").split("-----\n")[1::2]
-        if block.strip()
-    ]
-    if len(blocks) < 2:
-        raise ValueError("holds no JWT and seed")
-    keys = nkeys.from_seed(blocks[1].encode())
-    signature = base64.urlsafe_b64encode(keys.sign(nonce.encode())).rstrip(b"=").decode()
-    return blocks[0], signature
