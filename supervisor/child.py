@@ -28,7 +28,7 @@ from actors.runtime.link import (
     Said,
 )
 from actors.runtime.metrics import Family
-from actors.runtime.pids import parent_of
+from actors.runtime.pids import descends_from
 from supervisor import logfiles
 from supervisor.exits import Asked, reason_of
 from supervisor.launchers.local import Exit, LocalProcess
@@ -185,7 +185,7 @@ class Child:
             return True
         if (pid, started) == (self.process.pid, self.process.started):
             return True
-        if self.recipe.ranks is None or parent_of(pid) != self.process.pid:
+        if self.recipe.ranks is None or not descends_from(pid, self.process.pid):
             return False
         if self.leader is None:
             try:
@@ -196,6 +196,9 @@ class Child:
 
     def _leader_ended(self, _ending: Exit) -> None:
         self.leader = None  # mpirun ends the others, and then itself
+        if self.recipe.outlived and not self.asked and self.process is not None:
+            self._failing = self._failing or "the worker has ended, and its ranks with it"
+            self.process.send(signal.SIGTERM)
 
     def _spawn(self) -> None:
         self.process = LocalProcess.spawn(

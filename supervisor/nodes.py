@@ -14,11 +14,12 @@ from actors.runtime.registry.etcd import EtcdSettings
 from actors.runtime.tracing import is_wanted
 from actors.runtime.transport.nats import NatsSettings
 from supervisor import tree
+from supervisor.launchers import llmapi
 from supervisor.launchers.mpirun import ENVIRONMENT, command, find_mpirun
 from supervisor.launchers.world import Member, WorldImage
 from supervisor.launchers.zygote import Image, images_of
 from supervisor.layout import Layout
-from supervisor.ranks import Server, server_of
+from supervisor.ranks import LLMAPI, Server, server_of
 from supervisor.recipe import NODE_VARIABLE, Recipe, understudy
 from supervisor.resources import Limits
 from supervisor.topology import (
@@ -163,6 +164,7 @@ class Nodes:
         # is for data, and a file there must not hide a module.
         argv: tuple[str, ...] = (sys.executable, "-P", "-m", "actors.runtime.process")
         own_env = {NODE_VARIABLE: instance.name, **instance.node.env}
+        found: dict[str, str] = {}
         server = server_of(instance.node, self._topology.base_dir)
         if server is None:
             zygote = _zygote_of(instance)
@@ -171,12 +173,18 @@ class Nodes:
         else:
             zygote = self._join_world(instance, server)
             own_env = {**ENVIRONMENT, **own_env}
-            worker = (sys.executable, "-P", "-m", "actors.worker")
+            if instance.node.launcher == LLMAPI:
+                path = llmapi.search_path(own_env.get("PATH", self._environ.get("PATH")))
+                words = (*argv, str(self._layout.node_spec(instance.name)))
+                worker, found = llmapi.wrap(words, path)[:-1], {"PATH": path}
+            else:
+                worker = (sys.executable, "-P", "-m", "actors.worker")
             argv = command(find_mpirun(self._environ), server.ranks, worker)
         return Recipe(
             argv=(*argv, str(self._layout.node_spec(instance.name))),
-            env={**self._environ, "PYTHONUNBUFFERED": "1", **own_env},
+            env={**self._environ, "PYTHONUNBUFFERED": "1", **own_env, **found},
             ranks=None if server is None else server.ranks,
+            outlived=instance.node.launcher == LLMAPI,
             own_env=own_env,
             cwd=instance.node.cwd,
             node=spec,

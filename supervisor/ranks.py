@@ -12,6 +12,8 @@ import yaml
 from supervisor.topology import Node
 
 _TENSORRT_LLM = "tensorrt_llm"
+LLMAPI = "trtllm-llmapi-launch"
+"""A launcher; see `launchers.llmapi`."""
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 _SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 
@@ -35,7 +37,7 @@ def server_of(node: Node, base_dir: Path) -> Server | None:
     engines = [actor.options.get("engine") for actor in node.actors]
     found = [_server(engine, base_dir) for engine in engines if isinstance(engine, dict)]
     server = max(found, key=lambda server: server.ranks, default=Server("", 1))
-    asked = node.launcher == "mpi" or node.world is not None
+    asked = node.launcher is not None or node.world is not None
     needed = server.ranks > 1 and server.engine != _TENSORRT_LLM
     return server if asked or needed else None
 

@@ -47,6 +47,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Set for a world: which nodes share it."""
     ranks: int | None = None
     """Of a node that mpirun starts; None: it is started as it is."""
+    outlived: bool = False
+    """Whether mpirun has to be told when the node has ended: it is none of the ranks."""
     probe: Probe | None = None
     """Of a server: how it is asked whether it lives."""
     pulse: bool = False
@@ -147,7 +149,7 @@ def _renamed(spec: tree.ChildSpec, name: str) -> tree.ChildSpec:
         data=msgspec.structs.replace(
             recipe,
             argv=(*argv, str(Path(file).with_name(f"{file_name(name)}.json"))),
-            env={**recipe.env, **own_env},
+            env={**recipe.env, NODE_VARIABLE: name},
             own_env=own_env,
             node=msgspec.structs.replace(recipe.node, name=name),
         ),

@@ -28,6 +28,15 @@ def parent_of(pid: int) -> int:
     return int(stat.rpartition(")")[2].split()[1])
 
 
+def descends_from(pid: int, ancestor: int) -> bool:
+    """Whether that process has started this one, or has started one that did."""
+    while pid > 1:
+        pid = parent_of(pid)
+        if pid == ancestor:
+            return True
+    return False
+
+
 def is_alive(pid: int, started: int) -> bool:
     """Whether the very process that had this pid and start time still runs."""
     return started != 0 and process_started(pid) == started

@@ -24,6 +24,7 @@ from supervisor.console.progress import Journal, Terminal
 from supervisor.etcd_login import LoginNotSetError
 from supervisor.events import Event
 from supervisor.host import check_host, this_host, wants_gpus
+from supervisor.launchers.llmapi import end_program, for_one_life, is_inside
 from supervisor.layout import Layout, UnsafeDirectoryError, state_dir
 from supervisor.leftovers import end_leftovers, find_unrecorded
 from supervisor.notify import Notifier, without_manager
@@ -59,6 +60,14 @@ EXIT_FAILED = 1
 
 def up(options: Options, environ: Mapping[str, str]) -> int:
     """Start a topology; return when it has ended. See `main` for the exit codes."""
+    code = _up(options, environ)
+    if code and is_inside(environ):
+        print("supervise: ending the ranks too, which wait for a worker", file=sys.stderr)
+        end_program()
+    return code
+
+
+def _up(options: Options, environ: Mapping[str, str]) -> int:
     # On a terminal the console tells the rest.
     logs.configure(level=options.log_level or ("warning" if sys.stdout.isatty() else "info"))
     reading = read_topology(options, environ)
@@ -69,6 +78,8 @@ def up(options: Options, environ: Mapping[str, str]) -> int:
         reading = read_text(
             reading.document.text, reading.topology.path, environ=environ, overrides=overrides
         )
+        if is_inside(environ):
+            reading = replace(reading, topology=for_one_life(reading.topology, environ))
         return asyncio.run(_run(reading, overrides, options, environ))
     except NodeError as error:
         print(f"supervise: {options.file}: {error}", file=sys.stderr)

@@ -146,9 +146,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_s: ShutdownSeconds = msgspec.field(default=5.0, name="shutdown")
     """From asking the process to end to killing it. 0 kills at once (`brutal_kill`); inf never."""
     backoff: Backoff = Backoff()
-    launcher: Literal["local", "mpi"] | None = None
+    launcher: Literal["local", "mpi", "trtllm-llmapi-launch"] | None = None
     """`mpi` starts it under mpirun, in as many ranks as its engine is split over. None: so if that
-    is more than one."""
+    is more than one. `trtllm-llmapi-launch`, for TensorRT-LLM: under mpirun and that script."""
     world: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")] | None = None
     """Entries with the same name here share one mpirun, contexts first; each has one of its own
     where there is none. A node that falls comes back in an mpirun of its own either way."""

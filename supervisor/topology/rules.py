@@ -94,17 +94,29 @@ def _check_understudies(collector: Collector, children: list[Placed]) -> None:
 
 def _check_launchers(collector: Collector, children: list[Placed]) -> None:
     for path, child, _ in _everything(children):
-        if not isinstance(child, Node) or child.launcher != "local":
+        if not isinstance(child, Node) or child.launcher in {None, "mpi"}:
             continue
         if child.world is not None:
-            message = "expected launcher mpi for nodes that share a world; found local"
+            message = f"expected launcher mpi for nodes that share a world; found {child.launcher}"
             collector.add((*path, "launcher"), message)
+        if child.launcher != "local":
+            _check_script(collector, path, child)
+            continue
         for actor in child.actors:
             engine = actor.options.get("engine")
             size = engine.get("tensor_parallel_size", 1) if isinstance(engine, dict) else 1
             if isinstance(engine, dict) and engine.get("kind") == "transformers" and size != 1:
                 message = f"expected launcher mpi for tensor_parallel_size {size}; found local"
                 collector.add((*path, "launcher"), message)
+
+
+def _check_script(collector: Collector, path: Path, child: Node) -> None:
+    engines = [actor.options.get("engine") for actor in child.actors]
+    kinds = [engine.get("kind") for engine in engines if isinstance(engine, dict)]
+    if kinds != ["tensorrt_llm"]:
+        found = ", ".join(map(str, kinds)) or "none"
+        message = f"expected one engine of kind tensorrt_llm for {child.launcher}; found {found}"
+        collector.add((*path, "launcher"), message)
 
 
 def _check_significance(

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 import yaml
+from openai import OpenAI
 
+from actors.runtime.pids import process_started
+from supervisor.launchers.mpirun import ENVIRONMENT, command, find_mpirun
 from supervisor.topology import check_options, read
 from tests.actors.engines.tensorrt_llm.fixtures import STANDIN
+from tests.plane import free_port
 from tests.serving.conftest import SLOW_S, TOPOLOGIES, Service, serving
+from tests.supervisor.live import environment, supervise
 
 pytestmark = pytest.mark.process
 
@@ -113,6 +120,91 @@ def test_servers_under_one_mpirun_lose_a_rank_and_one_server_comes_back(tmp_path
         moved = [name for name, pid in after.items() if pid != before[name]]
         assert moved == ["generation/0"]
         assert [_ask(service, 20) for _ in range(4)] == [expected] * 4
+
+
+def _launched(directory: Path, **entry: object) -> Path:
+    """Two ranks, and the script that stands in for TensorRT-LLM's on the PATH."""
+    path = _topology(directory, "aggregated", **entry)
+    shipped = yaml.safe_load(path.read_text())
+    worker = shipped["children"][0]
+    worker["options"]["engine"]["arguments"] = {"tensor_parallel_size": 2}
+    worker["env"]["PATH"] = f"{STANDIN / 'bin'}:{os.environ['PATH']}"
+    path.write_text(yaml.safe_dump(shipped))
+    return path
+
+
+def _ranks(directory: Path) -> list[dict[str, int]]:
+    files = (directory / f"rank-{rank}.json" for rank in range(2))
+    return [msgspec.json.decode(file.read_bytes()) for file in files]
+
+
+@pytest.mark.long
+def test_a_worker_under_tensorrt_llm_s_launcher_comes_back_with_new_ranks(tmp_path: Path) -> None:
+    topology = _launched(tmp_path, launcher="trtllm-llmapi-launch")
+    with serving(tmp_path, str(topology), slow=["aggregated/0"]) as service:
+        expected = _ask(service, 20)
+        before = _ranks(tmp_path)
+        assert [(one["rank"], one["size"], one["world"]) for one in before] == [
+            (0, 2, 2), (1, 2, 2)
+        ]  # fmt: skip
+        # The worker, which is no rank; one that follows; mpirun.
+        for victim in (_worker_pid(tmp_path), before[1]["pid"], None):
+            if victim is None:
+                service.live.kill("aggregated/0")
+            else:
+                os.kill(victim, signal.SIGKILL)
+            service.live.until("child_ready", within_s=SLOW_S, child="aggregated/0")
+            after = _ranks(tmp_path)
+            assert {one["pid"] for one in after}.isdisjoint(one["pid"] for one in before)
+            assert _ask(service, 20) == expected
+            before = after
+    assert not _lives(before)
+
+
+def _worker_pid(directory: Path) -> int:
+    """The node's process, which mpirun and the script are only around."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue  # it has just ended
+        if words[2:4] == ["-m", "actors.runtime.process"] and words[4].startswith(str(directory)):
+            return int(entry.name)
+    raise AssertionError("there is no worker")
+
+
+def _lives(ranks: list[dict[str, int]]) -> bool:
+    return any(process_started(one["pid"]) for one in ranks)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ends", ["asked to", "its worker killed"])
+def test_a_service_inside_of_the_launcher_ends_with_its_worker(tmp_path: Path, ends: str) -> None:
+    port, variables = free_port(), environment(tmp_path)
+    variables |= {"PATH": f"{STANDIN / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    variables |= yaml.safe_load(_launched(tmp_path).read_text())["children"][0]["env"] | {
+        "PATH": variables["PATH"], **ENVIRONMENT
+    }  # fmt: skip
+    up = (sys.executable, "-m", "supervisor", "up", str(tmp_path / "aggregated.yaml"))
+    words = command(find_mpirun(os.environ), 2, ("trtllm-llmapi-launch", *up, "--port", str(port)))
+    with (tmp_path / "log").open("w") as log:
+        around = subprocess.Popen(words, env=variables, stdout=log, stderr=log)
+    try:
+        client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="-", max_retries=100)
+        answer = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=5)
+        assert answer.choices[0].finish_reason == "length"
+        ranks = _ranks(tmp_path)
+        if ends == "asked to":
+            assert supervise(tmp_path, "down").returncode == 0
+        else:
+            os.kill(_worker_pid(tmp_path), signal.SIGKILL)
+        assert (around.wait(SLOW_S) == 0) is (ends == "asked to"), (tmp_path / "log").read_text()
+        assert not _lives(ranks)
+    finally:
+        around.kill()
+        around.wait()
 
 
 @pytest.mark.parametrize("name", ["aggregated", "disagg", "kv_routing"])

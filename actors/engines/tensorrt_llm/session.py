@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from actors.engines.base import EngineFailed, Handoff, Info, Request
-from actors.engines.tensorrt_llm import ticket
+from actors.engines.tensorrt_llm import launched, ticket
 from actors.engines.tensorrt_llm.api import Api, find_api
 from actors.engines.tensorrt_llm.files import (
     BadArguments,
@@ -64,6 +64,7 @@ class Session:
                     cache_events=options.cache_events,
                 ),
             )
+            size = self.arguments.ranks
         except BadArguments as error:
             raise EngineFailed(str(error)) from error
         if duty != "aggregated" and not self.api.hands_over:
@@ -73,6 +74,8 @@ class Session:
             )
         for note in self.fitted.notes:
             log.warning("argument_left_out", note=note)
+        if ranks is None:
+            launched.check(size, self.fitted.environ, environ)
         # Read by TensorRT-LLM and by the ranks it starts, when the engine is made.
         environ.update(self.fitted.environ)
         self._llm = self._make(ranks)

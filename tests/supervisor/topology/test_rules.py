@@ -105,6 +105,25 @@ def test_understudies_are_fine_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("more", "wrong"),
     [
+        (
+            "options: {engine: {kind: transformers, model: m}}",
+            "expected one engine of kind tensorrt_llm for trtllm-llmapi-launch; found transformers",
+        ),
+        (
+            "world: servers, options: {engine: {kind: tensorrt_llm, model: m}}",
+            "expected launcher mpi for nodes that share a world; found trtllm-llmapi-launch",
+        ),
+    ],
+)
+def test_the_script_of_tensorrt_llm_starts_one_engine_of_its(more: str, wrong: str) -> None:
+    [found] = mistakes(f"children: [{{actor: context, launcher: trtllm-llmapi-launch, {more}}}]")
+
+    assert found.endswith(wrong)
+
+
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
         ("world: servers", "expected launcher mpi for nodes that share a world; found local"),
         (
             "options: {engine: {kind: transformers, model: m, tensor_parallel_size: 2}}",

@@ -9,13 +9,14 @@ import json
 import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import pydantic
 
 from . import executor_core as core
-from . import sessions
+from . import remote, sessions
 from .cache import Cache
 
 
@@ -157,7 +158,8 @@ def install(package: str, generation: Generation) -> None:
         module = sys.modules.setdefault(full, ModuleType(full))
         module.__dict__.update(content)
         if name:
-            module.__path__ = []
+            # Beside what is made here there are programs: `python -m ...mgmn_leader_node`.
+            module.__path__ = [str(Path(__file__).parent / name)]
             parent, _, leaf = full.rpartition(".")
             setattr(sys.modules[parent], leaf, module)
 
@@ -250,15 +252,18 @@ def _llm(parts: _Parts) -> type:  # noqa: C901 - a class of one generation, whol
     return LLM
 
 
-def _team(generation: Generation, kwargs: dict[str, Any]) -> sessions.Team | None:
+def _team(
+    generation: Generation, kwargs: dict[str, Any]
+) -> sessions.Team | remote.RemoteTeam | None:
     session = kwargs.get("_mpi_session")
-    if session is None:
-        return None
     size = (kwargs.get("tensor_parallel_size") or 1) * (kwargs.get("pipeline_parallel_size") or 1)
+    transfers = _may_transfer(generation, kwargs) and generation.transfer == "environment"
+    if session is None:
+        # Starting ranks of its own is not played.
+        return remote.team(size, transfer=transfers) if size > 1 else None
     if session.n_workers != size:
         raise ValueError(f"the session has {session.n_workers} ranks, the model wants {size}")
-    transfers = _may_transfer(generation, kwargs)
-    return sessions.Team(session, transfer=transfers and generation.transfer == "environment")
+    return sessions.Team(session, transfer=transfers)
 
 
 made: list[Any] = []

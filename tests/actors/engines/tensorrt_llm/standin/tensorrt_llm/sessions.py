@@ -83,11 +83,15 @@ class Team:
             for rank in range(1, self._session.n_workers):
                 self._comm.recv(source=rank, tag=_TAG)
 
-    def shutdown(self) -> None:
+    def dismiss(self) -> None:
+        """Let all ranks go, to another engine or to their end."""
         for rank in range(1, self._session.n_workers):
             self._comm.send("stop", dest=rank, tag=_TAG)
         for future in self._futures:
             assert future.result() >= 0
+
+    def shutdown(self) -> None:
+        self.dismiss()
         self._session.shutdown()
 
 
