@@ -237,7 +237,12 @@ class Status(Answer, frozen=True):
     registered: tuple[RegisteredActor, ...] = ()
     """Of a topology of several nodes: every actor of every node, by node and name."""
     registry: str = ""
-    """Whether that is `current`, or what was known when the registry was `lost`."""
+    """Whether that is `current`, or what was known when the registry was `lost`; `unreached` until
+    it was reached for the first time."""
+    nodes: tuple[str, ...] = ()
+    """Of a topology of several nodes: all of them."""
+    silent: tuple[str, ...] = ()
+    """Those that processes here hear nothing of."""
 
 
 class MetricsText(Answer, frozen=True):

@@ -14,6 +14,9 @@ from actors.runtime.message import encode
 from actors.runtime.node import Departed, departures
 from actors.runtime.transport.nats import NatsSettings, NatsTransport
 
+RETRY_S = 0.5
+"""A refusal comes at once; a server that is not there is tried for seconds by itself."""
+
 log = structlog.get_logger("departures")
 
 
@@ -59,12 +62,18 @@ class Departures:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connect(self, transport: NatsTransport) -> None:
-        try:
-            await transport.start()
-        except PlaneUnavailable as error:
-            log.warning("departures_not_announced", error=str(error))
-            if self._transport is transport:
-                self._transport = None
+        """Until it is there: of a topology on several nodes, another may start the server later."""
+        told = False
+        while self._transport is transport:
+            try:
+                await transport.start()
+            except PlaneUnavailable as error:
+                if not told:
+                    log.warning("nats_not_reached", error=str(error), tried="again")
+                told = True
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
 
     def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=f"departures-{what}")

@@ -33,9 +33,11 @@ class Elsewhere:
             await self._registry.close()
 
     @property
-    def current(self) -> bool:
-        """Whether the registry can be reached; else what it said last is told."""
-        return self._registry is not None and self._registry.health == "connected"
+    def health(self) -> str:
+        """As `Status.registry` has it."""
+        if self._registry is None:
+            return "unreached"
+        return "current" if self._registry.health == "connected" else "lost"
 
     def actors(self) -> tuple[RegisteredActor, ...]:
         """Every actor of the namespace, on all nodes, in order of their hosts and names."""

@@ -47,6 +47,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of the embedded etcd."""
     here: str | None = None
     """The node of the topology that this is the plan of; None where it has no more than one."""
+    machines: tuple[str, ...] = ()
+    """All nodes of the topology."""
 
 
 def make_plan(
@@ -82,6 +84,7 @@ def make_plan(
         ports={server.name: server.port for server in found.servers},
         etcd_peer_port=found.etcd_peer_port,
         here=topology.here,
+        machines=tuple(topology.machines),
     )
 
 

@@ -117,7 +117,13 @@ def make_status(
         node=plan.here,
         registered=sight.registered,
         registry=sight.registry,
+        nodes=plan.machines,
+        silent=tuple(sorted(_silent(children.values()))),
     )
+
+
+def _silent(children: Iterable[Child]) -> set[str]:
+    return {host for child in children if child.beat for host in child.beat.silent_hosts}
 
 
 def _row(

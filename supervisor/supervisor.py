@@ -72,8 +72,10 @@ class Supervisor:
         self._waiting: deque[tree.Event] = deque()
         self._stepping = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._goes_on = bool(adopted.taken or adopted.lost)
-        """Whether an earlier supervisor has served, and this one goes on."""
+        elsewhere = plan.here is not None and NATS not in plan.ports
+        self._patient = elsewhere or bool(adopted.taken or adopted.lost)
+        """Whether to wait for the servers: another node may be about to start them, or an earlier
+        supervisor has served, and this one goes on."""
         self._hurried = False
         """Whether to stop without draining."""
         self._loop = asyncio.get_running_loop()
@@ -121,7 +123,7 @@ class Supervisor:
         try:
             try:
                 self._booted_at = self._loop.time()
-                self._feed(tree.Boot(goes_on=self._goes_on))
+                self._feed(tree.Boot(patient=self._patient))
                 gone = await asyncio.shield(self._gone)
             except BaseException:  # whatever it is, no child may be left without a supervisor
                 self.stop(force=True)
@@ -277,7 +279,7 @@ class Supervisor:
             sight = msgspec.structs.replace(
                 sight,
                 registered=self._elsewhere.actors(),
-                registry="current" if self._elsewhere.current else "lost",
+                registry=self._elsewhere.health,
             )
         nodes = self._tree.status()
         return make_status(self._plan, self._holder, self._layout, nodes, children, sight)

@@ -59,6 +59,8 @@ class Beat(Note, frozen=True):
     """By actor name: what `Actor.gauges` says, and its mailbox's depth."""
     troubles: dict[str, list[str]] = {}
     """By actor name: what `Actor.troubles` says, of those that have any."""
+    silent_hosts: tuple[str, ...] = ()
+    """Of which the node hears nothing; see `hosts`."""
 
 
 class Measured(Note, frozen=True):

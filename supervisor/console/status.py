@@ -68,13 +68,18 @@ def _elsewhere(status: Status, paint: Paint) -> list[str]:
     if status.node is None:
         return []
     others = [actor for actor in status.registered if actor.host != status.node]
+    if status.registry == "unreached":
+        return [f"node {status.node}; {paint('yellow', 'the registry was not reached yet')}"]
     stale = "" if status.registry == "current" else paint("yellow", "  registry lost; as last seen")
-    if not others:
-        return [f"node {status.node}; no actor on other nodes{stale}"]
     lines = [f"node {status.node}; on other nodes:{stale}"]
-    width = max(len(f"{actor.role}/{actor.instance}") for actor in others)
-    for host in dict.fromkeys(actor.host for actor in others):
-        lines.append(f"  {paint('bold', host)}")
+    width = max((len(f"{actor.role}/{actor.instance}") for actor in others), default=0)
+    hosts = dict.fromkeys(actor.host for actor in others)
+    for host in sorted(hosts | dict.fromkeys(status.nodes)):
+        if host == status.node:
+            continue
+        notes = [] if host in hosts else ["no actor"]
+        notes += ["not heard"] if host in status.silent else []
+        lines.append("  ".join(("", paint("bold", host), *(paint("yellow", n) for n in notes))))
         lines += (
             f"    {f'{actor.role}/{actor.instance}':<{width}}  {actor.state}  "
             f"#{actor.incarnation}  {actor.process}  pid {actor.pid}"

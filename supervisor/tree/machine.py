@@ -68,9 +68,9 @@ class Tree:
                 if node := life.timers.pop(key, None):
                     node.timer = None
                     self._timer(node)
-            case Boot(goes_on):
+            case Boot(patient):
                 if life.root.state is State.WAITING and not life.gone:
-                    life.patient = goes_on
+                    life.patient = patient
                     life.start(life.root)
             case Shutdown(reason, force):
                 life.shut_down(reason, force=force)

@@ -24,12 +24,12 @@ Ref = int | str
 class Boot(msgspec.Struct, frozen=True, tag=True):
     """Start the tree. The second one does nothing.
 
-    `goes_on`: an earlier tree's children may run already and serve. A child that is `UNAVAILABLE`
-    is then tried again until it is not, as always once the tree has been up; otherwise the start
-    fails, and whoever ordered it sees why.
+    `patient`: an earlier tree's children may run already and serve, or what they need may be about
+    to be started elsewhere. A child that is `UNAVAILABLE` is then tried again until it is not, as
+    always once the tree has been up; otherwise the start fails, and whoever ordered it sees why.
     """
 
-    goes_on: bool = False
+    patient: bool = False
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag=True):

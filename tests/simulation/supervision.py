@@ -129,7 +129,7 @@ class SimSupervisor:
 
     async def _start(self) -> None:
         self._vigil = Vigil(self._condemn)
-        self.feed(tree.Boot(goes_on=self._goes_on))
+        self.feed(tree.Boot(patient=self._goes_on))
         transport = SimTransport(self.world.nats)
         while True:
             try:

@@ -21,7 +21,7 @@ def _spec(strategy: Strategy) -> SupervisorSpec:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_tree_that_goes_on_waits_for_the_plane_and_ends_nothing(strategy: Strategy) -> None:
     stage = Stage(_spec(strategy), b=Script(starts=[*[AWAY] * TRIES, "ready"]))
-    stage.send(Boot(goes_on=True))
+    stage.send(Boot(patient=True))
     stage.advance(TRIES - 5)
     assert stage.state("a") is State.RUNNING
     assert stage.state("b") is State.RESTARTING
@@ -60,7 +60,7 @@ def test_a_first_start_without_the_plane_fails_and_says_why() -> None:
 
 def test_a_tree_that_waits_for_the_plane_can_be_shut_down() -> None:
     stage = Stage(_spec(Strategy.REST_FOR_ONE), b=Script(starts=[AWAY]))
-    stage.send(Boot(goes_on=True))
+    stage.send(Boot(patient=True))
     stage.advance(5)
     stage.send(Shutdown())
 

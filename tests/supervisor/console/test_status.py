@@ -180,3 +180,30 @@ def test_the_actors_of_other_nodes_stand_below_the_tree_by_their_nodes() -> None
         "  right",
         "    context/0  ready  #7  context  pid 9",
     ]
+
+
+def test_a_node_that_is_not_heard_or_has_no_actor_is_shown_as_such() -> None:
+    actor = RegisteredActor(
+        role="router", instance=0, state="ready", host="main", incarnation=7, process="r", pid=9
+    )
+    status = msgspec.structs.replace(
+        STATUS, node="left", nodes=("main", "left", "right"), registered=(actor,),
+        registry="current", silent=("main",),
+    )  # fmt: skip
+
+    lines = render_status(status, Paint(colours=False), now=1065.0).splitlines()
+
+    at = lines.index("node left; on other nodes:")
+    assert lines[at + 1 : at + 4] == [
+        "  main  not heard",
+        "    router/0  ready  #7  r  pid 9",
+        "  right  no actor",
+    ]
+
+
+def test_before_the_registry_was_reached_nothing_is_said_of_other_nodes() -> None:
+    status = msgspec.structs.replace(STATUS, node="left", nodes=("left",), registry="unreached")
+
+    lines = render_status(status, Paint(colours=False), now=1065.0).splitlines()
+
+    assert "node left; the registry was not reached yet" in lines
