@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,14 @@ from supervisor.topology.forms import (
     ENTRY_FORMS,
     ActorForm,
     GroupForm,
+    LabelForm,
     NodeForm,
     ServersForm,
     SingleForm,
     SupervisorForm,
+    Where,
 )
+from supervisor.topology.labels import chosen
 from supervisor.topology.model import Actor, Child, Node, Policy, Supervision, Supervisor
 from supervisor.topology.places import Path as DocumentPath
 from supervisor.topology.roles import BUILT_IN, UnknownActorError, resolve_actor
@@ -39,8 +42,12 @@ class Placed(NamedTuple):
 class EntryReader:
     """Reads entries of any depth. What cannot be read becomes a problem and is left out."""
 
-    def __init__(self, collector: Collector, base_dir: Path) -> None:
+    def __init__(
+        self, collector: Collector, base_dir: Path, labels: Mapping[str, frozenset[str]]
+    ) -> None:
+        """`labels`: of each machine."""
         self._collector = collector
+        self._labels = labels
         self._base_dir = base_dir
         self.wishes: list[Wish] = []
         """What the files read so far want of the router."""
@@ -68,7 +75,7 @@ class EntryReader:
             return []
         form = self._collector.decode(entry, ENTRY_FORMS[kinds[0]], path)
         if form is not None:
-            machines = _machines(form.node) or machines
+            machines = self._machines(form.node, path) or machines
         below = self.read(entry.get("children"), (*path, "children"), machines)
         node: Node | None = None
         match form:
@@ -85,6 +92,17 @@ class EntryReader:
                 supervisor = replace(_supervisor(form, below), machines=machines)
                 return [Placed(path, supervisor, below)]
         return [] if node is None else [Placed(path, replace(node, machines=machines), [])]
+
+    def _machines(self, where: Where, path: DocumentPath) -> tuple[str, ...]:
+        found = chosen(where, self._labels)
+        if isinstance(where, LabelForm) and not found:
+            known = sorted(frozenset().union(*self._labels.values()))
+            wanted = where.label if isinstance(where.label, str) else " and ".join(where.label)
+            message = (
+                f"expected labels that one of nodes has ({', '.join(known) or 'none has any'})"
+            )
+            self._collector.add((*path, "node", "label"), f"{message}; found '{wanted}'")
+        return found
 
     def _servers(self, form: ServersForm, path: DocumentPath) -> list[Placed]:
         """Workers for the servers of a file of TensorRT-LLM's: one node for each duty."""
@@ -176,12 +194,6 @@ class EntryReader:
             env={variable: str(value) for variable, value in form.env.items()},
             cwd=str(self._base_dir / form.cwd),
         )
-
-
-def _machines(written: str | list[str] | None) -> tuple[str, ...]:
-    if written is None:
-        return ()
-    return (written,) if isinstance(written, str) else tuple(written)
 
 
 def _supervisor(form: SupervisorForm, below: list[Placed]) -> Supervisor:

@@ -104,11 +104,26 @@ class ActorForm(msgspec.Struct, frozen=True, kw_only=True):
     options: Options = None
 
 
+class LabelForm(msgspec.Struct, frozen=True, kw_only=True):
+    label: str | list[str]
+    """Every node that has it, or all of several, in the order of `nodes`."""
+
+
+Where: TypeAlias = str | list[str] | LabelForm | None
+"""One of `nodes`, some of them, or those with a label."""
+
+
+class MachineForm(msgspec.Struct, frozen=True, kw_only=True):
+    address: str | None = None
+    labels: list[str] = []
+    """What entries can ask for, as in `node: {label: gpu}`."""
+
+
 class NodeForm(Policy, frozen=True, kw_only=True):
     env: Mapping[Variable, str | int | float] = {}
     cwd: str = "."
-    node: str | list[str] | None = None
-    """Where it runs; the replicas are dealt over a list in turn. Default: as the supervisor above
+    node: Where = None
+    """Where it runs; the replicas are dealt over several in turn. Default: as the supervisor above
     it in the file, else the first of `nodes`."""
 
 
@@ -141,16 +156,16 @@ class SupervisorForm(Supervision, frozen=True, kw_only=True):
     name: Name
     restart: Restart = Restart.PERMANENT
     significant: bool = False
-    node: str | list[str] | None = None
+    node: Where = None
     """For all below that say nothing themselves."""
     children: Entries
 
 
 class RootForm(msgspec.Struct, frozen=True, kw_only=True):
     namespace: Namespace | None = None
-    nodes: Mapping[Machine, str | None] = {}
-    """The machines of the topology, each with the address by which the others reach it. See
-    `supervise --node`."""
+    nodes: Mapping[Machine, str | MachineForm | None] = {}
+    """The machines of the topology, each with the address by which the others reach it, or with
+    that and labels. See `supervise --node`."""
     certificates: str | None = None
     """Of embedded servers that several nodes use: the directory with `ca.pem`, and `NODE.pem` and
     `NODE.key` of each node; see `supervise certificates`. `off`: no TLS."""

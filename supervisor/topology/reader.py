@@ -20,6 +20,7 @@ from supervisor.topology.document import Document, read_yaml
 from supervisor.topology.entries import EntryReader, Placed
 from supervisor.topology.errors import Problem
 from supervisor.topology.forms import EtcdForm, RootForm
+from supervisor.topology.labels import address_of, labels_of
 from supervisor.topology.loading import load
 from supervisor.topology.machines import check_machines, place
 from supervisor.topology.model import CERTIFICATES_OFF, Service, Topology
@@ -83,7 +84,7 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
     root = collector.decode(data, RootForm, ())
     # Children are read even when the head of the file is wrong, so that all mistakes show.
     entries = data.get("children") if isinstance(data, dict) else None
-    reader = EntryReader(collector, base_dir)
+    reader = EntryReader(collector, base_dir, {} if root is None else labels_of(root.nodes))
     placed: list[Placed] = reader.read(entries, ("children",))
     children, clashes = follow([one.child for one in placed], reader.wishes)
     for clash in clashes:
@@ -97,7 +98,7 @@ def _topology(collector: Collector, path: Path, environ: Mapping[str, str]) -> T
     etcd = _service(collector, ETCD, root.etcd, base_dir, environ)
     if nats is None or etcd is None:
         return None
-    machines = dict(root.nodes)
+    machines = {name: address_of(said) for name, said in root.nodes.items()}
     services = {NATS.name: nats, ETCD.name: etcd}
     check_machines(collector, machines, placed, services, root.certificates)
     return Topology(

@@ -147,12 +147,12 @@ def test_a_worker_under_tensorrt_llm_s_launcher_comes_back_with_new_ranks(tmp_pa
         assert [(one["rank"], one["size"], one["world"]) for one in before] == [
             (0, 2, 2), (1, 2, 2)
         ]  # fmt: skip
-        # The worker, which is no rank; one that follows; mpirun.
-        for victim in (_worker_pid(tmp_path), before[1]["pid"], None):
-            if victim is None:
+        for victim in ("the worker, which is no rank", "a rank", "mpirun"):
+            if victim == "mpirun":
                 service.live.kill("aggregated/0")
             else:
-                os.kill(victim, signal.SIGKILL)
+                pid = before[1]["pid"] if victim == "a rank" else _worker_pid(tmp_path)
+                os.kill(pid, signal.SIGKILL)
             service.live.until("child_ready", within_s=SLOW_S, child="aggregated/0")
             after = _ranks(tmp_path)
             assert {one["pid"] for one in after}.isdisjoint(one["pid"] for one in before)

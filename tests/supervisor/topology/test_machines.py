@@ -84,6 +84,26 @@ def test_workers_are_told_the_address_for_kv_transfers_unless_the_file_says_it()
     assert hosts == ["address-of-a", "1.2.3.4"]
 
 
+LABELLED = (
+    "namespace: x\nnodes:\n  a: 10.0.0.1\n  b: {labels: [gpu]}\n"
+    f"  c: {{address: 10.0.0.3, labels: [gpu, big]}}\n{URLS}children:\n"
+    "- {actor: context, node: {label: gpu}, replicas: 3}\n"
+    "- {actor: generation, node: {label: [gpu, big]}}\n"
+    "- {name: inner, node: {label: big}, children: [{actor: router}, {actor: ingress, node: a}]}\n"
+)
+
+
+def test_an_entry_is_on_the_nodes_with_its_labels_in_the_order_of_the_file() -> None:
+    parts = {node: ids(part(LABELLED, node)) for node in ("a", "b", "c")}
+
+    assert parts == {
+        "a": ["ingress/0"],
+        "b": ["context/0", "context/2"],
+        "c": ["context/1", "generation/0", "router/0"],
+    }
+    assert read(LABELLED).machines == {"a": "10.0.0.1", "b": None, "c": "10.0.0.3"}
+
+
 EMBEDDED = (
     f"{HEAD}certificates: off\nnats: {{embedded: true, node: b, port: 4001, token: t}}\n"
     "etcd: {embedded: true, node: b, port: 4002, password: p}\n"
@@ -160,6 +180,14 @@ def test_a_server_that_no_node_is_said_for_listens_on_loopback() -> None:
         (
             EMBEDDED.replace("certificates: off\n", ""),
             "x.yaml:2:8: nodes: expected certificates at the top of the file, as nodes talk to",
+        ),
+        (
+            LABELLED.replace("{label: gpu}", "{label: cpu}"),
+            "x.yaml:9:34: children[0].node.label: expected labels that one of nodes has",
+        ),
+        (
+            LABELLED.replace("labels: [gpu]}", "label: gpu}"),
+            "x.yaml:4:7: nodes.b.label: unknown key 'label'; expected one of address, labels",
         ),
         (
             EMBEDDED.replace("10.0.0.1", "'10.0.0.1:80 x'"),
