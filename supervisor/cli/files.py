@@ -56,6 +56,9 @@ def check(options: Options, environ: Mapping[str, str]) -> int:
         return EXIT_USAGE
     count = sum(1 for _ in reading.topology.node_instances())
     nodes = "1 node" if count == 1 else f"{count} nodes"
+    if machines := len(reading.topology.machines):
+        # The file calls those nodes, and what runs on them is told apart.
+        nodes = f"{count} processes over {machines} nodes"
     print(f"{options.file}: valid; namespace {reading.topology.namespace}, {nodes}")
     return 0
 

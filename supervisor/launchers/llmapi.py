@@ -68,6 +68,8 @@ def for_one_life(topology: Topology, environ: Mapping[str, str]) -> Topology:
     nodes = [child for child in topology.children if isinstance(child, Node)]
     sizes = {node.name: _own_ranks(node, topology) for node in nodes}
     found = [name for name, size in sizes.items() if size > 1]
+    if not found and started == "1":
+        return topology  # nothing here needs the one rank there is
     wanted = [f"{name} of {sizes[name]} ranks" for name in found]
     if len(found) != 1 or str(sizes[found[0]]) != started:
         raise LaunchError(

@@ -3,8 +3,8 @@
 `nodes:` names the machines, with the address by which the others reach each. Every entry may say
 `node:`, a name or a list of names, over which its replicas are dealt in turn: the second is on the
 second, and stays there however many replicas are added. `node: {label: gpu}` is every machine with
-that label (`labels`). What an inner supervisor says holds for all
-below it that says nothing; what nobody says is on the first of `nodes:`.
+that label (`labels`). What an inner supervisor says holds for all below it that says nothing; what
+nobody says is on the first of `nodes:`.
 
 So instances are numbered once for the whole topology, and no two machines can have the same.
 """

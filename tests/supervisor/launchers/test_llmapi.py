@@ -59,6 +59,12 @@ def test_inside_the_one_worker_is_not_started_again_and_ends_the_rest() -> None:
     assert found.supervision.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT
 
 
+def test_inside_of_one_rank_a_topology_that_needs_none_is_as_it_is() -> None:
+    given = topology("launcher: mpi")
+
+    assert for_one_life(given, inside(1)) is given
+
+
 @pytest.mark.parametrize(
     ("given", "size", "why"),
     [
