@@ -25,19 +25,14 @@ class CacheJournal:
     def apply(self, changes: Iterable[Change]) -> None:
         """Take note of a pool's changes, in their order."""
         for change in changes:
-            sequence_hash = change.sequence_hash
+            hashes = change.hashes
             if isinstance(change, Added):
-                self._parents[sequence_hash] = change.parent
-                if sequence_hash in self._removed:
-                    del self._removed[sequence_hash]
-                else:
-                    self._stored[sequence_hash] = None
+                self._parents.update(zip(hashes, (change.parent, *hashes[:-1]), strict=True))
+                _note(hashes, self._stored, undoing=self._removed)
             else:
-                del self._parents[sequence_hash]
-                if sequence_hash in self._stored:
-                    del self._stored[sequence_hash]
-                else:
-                    self._removed[sequence_hash] = None
+                for sequence_hash in hashes:
+                    del self._parents[sequence_hash]
+                _note(hashes, self._removed, undoing=self._stored)
 
     def take(self) -> list[CacheEvent]:
         """The difference to what was taken before."""
@@ -65,3 +60,15 @@ class CacheJournal:
             else:
                 runs.append((parent, [sequence_hash]))
         return [Stored(parent, tuple(run)) for parent, run in runs]
+
+
+def _note(hashes: tuple[int, ...], where: dict[int, None], undoing: dict[int, None]) -> None:
+    """Put hashes on one list; those on the other one only leave that."""
+    if undoing.keys().isdisjoint(hashes):
+        where.update(dict.fromkeys(hashes))
+        return
+    for sequence_hash in hashes:
+        if sequence_hash in undoing:
+            del undoing[sequence_hash]
+        else:
+            where[sequence_hash] = None

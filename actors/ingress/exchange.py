@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,12 @@ class Choice:
         self._stops = stops
         self._parser = parser
         self._lane: Lane | None = None
+
+    def leave(self) -> None:
+        """The exchange is over. Without this all that a request had would wait for the collector
+        of cycles."""
+        with contextlib.suppress(AttributeError):
+            del self.exchange
 
     def hurry(self) -> None:
         """The sink is open: go its faster way, if nothing has to be looked for in the text."""

@@ -22,16 +22,17 @@ from typing import NamedTuple
 
 
 class Added(NamedTuple):
-    """A block became known by its sequence hash. `parent` is None at the start of a prompt."""
+    """Blocks became known by their sequence hashes, each the parent of the next. `parent` is that
+    of the first, None at the start of a prompt."""
 
-    sequence_hash: int
     parent: int | None
+    hashes: tuple[int, ...]
 
 
 class Evicted(NamedTuple):
-    """A block is known no longer."""
+    """Blocks are known no longer."""
 
-    sequence_hash: int
+    hashes: tuple[int, ...]
 
 
 Change = Added | Evicted
@@ -45,14 +46,19 @@ class OutOfBlocks(Exception):
 
 
 class BlockPool:
-    """Hands out block numbers 0..total-1 and remembers which can be reused."""
+    """Hands out block numbers 0..total-1 and remembers which can be reused.
+
+    A prompt has many blocks, and nearly always all of them have the same fate: what is done to one
+    after the other is done to a run of them at once, by few steps of Python's.
+    """
 
     def __init__(self, total: int) -> None:
         if total < 1:
             raise ValueError(f"a block pool needs at least one block, not {total}")
         self.total = total
         self._free = list(range(total - 1, -1, -1))
-        self._holders = [0] * total
+        self._shared: dict[int, int] = {}
+        """Holders beyond the first, of blocks that have more than one."""
         self._published: dict[int, int] = {}
         self._hash_of: dict[int, int] = {}
         # In the order of letting go: the next victim comes first. Not a plain dict, which looks
@@ -74,11 +80,10 @@ class BlockPool:
         """Take blocks with one holder each. Raises OutOfBlocks, and then takes none."""
         if count > self.available:
             raise OutOfBlocks(count, self.available)
-        while len(self._free) < count:
-            self._evict()
-        blocks = [self._free.pop() for _ in range(count)]
-        for block in blocks:
-            self._holders[block] = 1
+        if len(self._free) < count:
+            self._evict(count - len(self._free))
+        blocks = self._free[-count:] if count else []
+        del self._free[len(self._free) - count :]
         return blocks
 
     def cached(self, hashes: Sequence[int]) -> int:
@@ -92,41 +97,36 @@ class BlockPool:
         """Hold the longest run of published blocks that these hashes begin with."""
         blocks = [self._published[h] for h in hashes[: self.cached(hashes)]]
         for block in blocks:
-            self._holders[block] += 1
-            self._reusable.pop(block, None)
+            self._hold(block)
         return blocks
 
-    def publish(self, block: int, sequence_hash: int, parent: int | None) -> int:
-        """Make a held, completely computed block known, and return the block to hold from now on.
+    def publish(
+        self, blocks: Sequence[int], hashes: Sequence[int], parent: int | None
+    ) -> list[int]:
+        """Make a run of held, completely computed blocks known, the first of which has this parent,
+        and return the blocks to hold from now on.
 
-        That is another one when the same contents are published already; the hold on `block` is
-        then exchanged for a hold on the other.
+        One of them is another where the same contents are published already; the hold on the one
+        given is then exchanged for a hold on the other.
         """
-        assert self._holders[block] == 1, f"block {block} must have one holder to be published"
-        assert block not in self._hash_of, f"block {block} is published already"
         assert parent is None or parent in self._published, "a block's parent is published first"
-        twin = self._published.get(sequence_hash)
-        if twin is not None:
-            self._holders[twin] += 1
-            self._reusable.pop(twin, None)
-            self.release([block])
-            return twin
-        self._published[sequence_hash] = block
-        self._hash_of[block] = sequence_hash
-        self._changes.append(Added(sequence_hash, parent))
-        return block
+        assert self._shared.keys().isdisjoint(blocks), "who has several holders is published"
+        assert self._hash_of.keys().isdisjoint(blocks), "published already"
+        if not self._published.keys().isdisjoint(hashes):
+            return self._publish_each(blocks, hashes, parent)
+        self._note_published(blocks, hashes, parent)
+        return list(blocks)
 
     def release(self, blocks: Sequence[int]) -> None:
         """Let go of blocks given in the order of their sequence."""
-        for block in reversed(blocks):
-            assert self._holders[block] > 0, f"block {block} was let go too often"
-            self._holders[block] -= 1
-            if self._holders[block] > 0:
-                continue
-            if block in self._hash_of:
-                self._reusable[block] = None
-            else:
-                self._free.append(block)
+        if not self._shared.keys().isdisjoint(blocks):
+            blocks = [block for block in blocks if not self._let_go_of_shared(block)]
+        last_first = blocks[::-1]
+        assert self._reusable.keys().isdisjoint(last_first), "a block was let go too often"
+        known = self._hash_of
+        self._reusable.update(dict.fromkeys([block for block in last_first if block in known]))
+        self._free += [block for block in last_first if block not in known]
+        assert self.available <= self.total, "a block was let go too often"
 
     def take_changes(self) -> list[Change]:
         """What was published and evicted since the last call, in order."""
@@ -137,9 +137,49 @@ class BlockPool:
         """Every sequence hash known now."""
         return self._published.keys()
 
-    def _evict(self) -> None:
-        block, _ = self._reusable.popitem(last=False)
-        sequence_hash = self._hash_of.pop(block)
-        del self._published[sequence_hash]
-        self._free.append(block)
-        self._changes.append(Evicted(sequence_hash))
+    def _hold(self, block: int) -> None:
+        """Another holder for a published block."""
+        if block in self._reusable:
+            del self._reusable[block]
+        else:
+            self._shared[block] = self._shared.get(block, 0) + 1
+
+    def _let_go_of_shared(self, block: int) -> bool:
+        """One holder less; False when the block has only one."""
+        others = self._shared.get(block, 0)
+        if others > 1:
+            self._shared[block] = others - 1
+        elif others:
+            del self._shared[block]
+        return others > 0
+
+    def _publish_each(
+        self, blocks: Sequence[int], hashes: Sequence[int], parent: int | None
+    ) -> list[int]:
+        """`publish`, where some are published already."""
+        kept: list[int] = []
+        for block, sequence_hash in zip(blocks, hashes, strict=True):
+            twin = self._published.get(sequence_hash)
+            if twin is None:
+                self._note_published([block], [sequence_hash], parent)
+            else:
+                self._hold(twin)
+                self._free.append(block)
+            kept.append(block if twin is None else twin)
+            parent = sequence_hash
+        return kept
+
+    def _note_published(
+        self, blocks: Sequence[int], hashes: Sequence[int], parent: int | None
+    ) -> None:
+        self._published.update(zip(hashes, blocks, strict=True))
+        self._hash_of.update(zip(blocks, hashes, strict=True))
+        self._changes.append(Added(parent, tuple(hashes)))
+
+    def _evict(self, count: int) -> None:
+        victims = [self._reusable.popitem(last=False)[0] for _ in range(count)]
+        hashes = tuple(map(self._hash_of.pop, victims))
+        for sequence_hash in hashes:
+            del self._published[sequence_hash]
+        self._free += victims
+        self._changes.append(Evicted(hashes))

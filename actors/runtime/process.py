@@ -62,7 +62,7 @@ EXIT_FAILED = 70
 EXIT_NAME_TAKEN = 73
 EXIT_NAME_LOST = 75
 EXIT_CONFIGURATION = 78
-GC_THRESHOLDS = (20_000, 20, 20)
+GC_THRESHOLDS = (50_000, 20, 20)
 RECONNECT_S = 0.2
 """A supervisor that comes back is found within this time."""
 

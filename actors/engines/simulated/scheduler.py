@@ -267,15 +267,20 @@ class Scheduler:
         if not self._options.prefix_cache:
             return
         size = self._options.block_tokens
-        for index in range(sequence.published, computed // size):
-            parent = sequence.hashes[index - 1] if index else None
-            if index == len(sequence.hashes):
-                tokens = sequence.tokens[index * size : (index + 1) * size].tobytes()
-                sequence.hashes.append(chain(parent, block_hash(tokens)))
-            sequence.blocks[index] = self._pool.publish(
-                sequence.blocks[index], sequence.hashes[index], parent
-            )
-        sequence.published = computed // size
+        first, after = sequence.published, computed // size
+        if first >= after:
+            return
+        hashes = sequence.hashes
+        while len(hashes) < after:
+            index = len(hashes)
+            tokens = sequence.tokens[index * size : (index + 1) * size].tobytes()
+            hashes.append(chain(hashes[-1] if hashes else None, block_hash(tokens)))
+        sequence.blocks[first:after] = self._pool.publish(
+            sequence.blocks[first:after],
+            hashes[first:after],
+            hashes[first - 1] if first else None,
+        )
+        sequence.published = after
 
     def _begin_decoding(self, sequence: Sequence) -> None:
         partial = sequence.computed % self._options.block_tokens

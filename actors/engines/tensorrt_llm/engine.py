@@ -123,9 +123,9 @@ class TensorRtLlmEngine(ThreadedEngine[Work]):
                 self._journal.apply(changes)
                 for change in changes:
                     if isinstance(change, Added):
-                        self._known.add(change.sequence_hash)
+                        self._known.update(change.hashes)
                     else:
-                        self._known.discard(change.sequence_hash)
+                        self._known.difference_update(change.hashes)
             case Measured(stats):
                 self._books.measured(stats)
                 self._progress += 1

@@ -93,7 +93,7 @@ class EventReader:
             return []
         self._ours[key] = named
         self._holders[named] += 1
-        return [Added(named, parent)] if self._holders[named] == 1 else []
+        return [Added(parent, (named,))] if self._holders[named] == 1 else []
 
     def _removed(self, rank: int, data: dict[str, Any]) -> list[Change]:
         changes: list[Change] = []
@@ -104,7 +104,7 @@ class EventReader:
             self._holders[named] -= 1
             if not self._holders[named]:
                 del self._holders[named]
-                changes.append(Evicted(named))
+                changes.append(Evicted((named,)))
         return changes
 
     def _check_room(self) -> list[Change]:
@@ -113,7 +113,7 @@ class EventReader:
         if not self._limit or len(self._holders) <= self._limit:
             return []
         self.seen.lost += 1
-        before = [Evicted(named) for named in self._holders]
+        before = Evicted(tuple(self._holders))
         self._ours.clear()
         self._holders.clear()
-        return list(before)
+        return [before]

@@ -246,13 +246,17 @@ class Scheduler:
         if not self.limits.prefix_cache:
             return
         block_tokens = self.limits.block_tokens
-        for number in range(sequence.published, sequence.computed // block_tokens):
-            sequence_hash = sequence.sequence_hash(number, block_tokens)
-            parent = sequence.hashes[number - 1] if number else None
-            sequence.blocks[number] = self.pool.publish(
-                sequence.blocks[number], sequence_hash, parent
-            )
-            sequence.published = number + 1
+        first, after = sequence.published, sequence.computed // block_tokens
+        if first >= after:
+            return
+        for number in range(first, after):
+            sequence.sequence_hash(number, block_tokens)
+        sequence.blocks[first:after] = self.pool.publish(
+            sequence.blocks[first:after],
+            sequence.hashes[first:after],
+            sequence.hashes[first - 1] if first else None,
+        )
+        sequence.published = after
 
     @staticmethod
     def _cost(sequence: Sequence) -> int:

@@ -115,8 +115,7 @@ class Session:
 
     def step(self, event: Event, now: float) -> list[Action]:
         """What to do about an event. After `Finish` or `Fail` there is never another action."""
-        if self._flows and type(event) is Tick and now < self.wake_at:
-            self._look_at_pace()
+        if self._is_idle_tick(event, now):
             return []
         self._settle()
         if self.over:
@@ -150,6 +149,13 @@ class Session:
             return False
         delivered.append(token)
         self._moved_at = now
+        return True
+
+    def _is_idle_tick(self, event: Event, now: float) -> bool:
+        """Whether it flows, and the next token is not late: then it may go on flowing."""
+        if type(event) is not Tick or not self._flows or now >= self.wake_at:
+            return False
+        self._look_at_pace()
         return True
 
     def _settle(self) -> None:

@@ -115,8 +115,9 @@ class Door:
             self._turn_away(guest, "slow")
 
     def _turn_away(self, guest: _Guest, reason: str) -> None:
-        self._drop(guest)
+        # In this order, so that who sees the connection end finds it counted.
         self._refused(reason)
+        self._drop(guest)
 
     def _drop(self, guest: _Guest) -> None:
         self._forget(guest)

@@ -125,8 +125,8 @@ class TcpTransport(Transport):
     def _admit(self, stream: socket.socket, hello: bytes) -> None:
         magic, *wish, secret = _HELLO.unpack(hello)
         if magic != _MAGIC or not self._free_places.acquire(blocking=False):
-            stream.close()
             self._refuse("stranger" if magic != _MAGIC else "crowded")
+            stream.close()
             return
         self._servers.submit(self._serve, stream, _Wish(*wish), secret)
 

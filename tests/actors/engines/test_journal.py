@@ -24,10 +24,10 @@ def read(index: dict[int, int | None], events: list[CacheEvent]) -> None:
 
 def test_what_came_and_went_between_two_readings_is_not_told() -> None:
     journal = CacheJournal()
-    journal.apply([Added(1, None), Added(2, 1), Evicted(2)])
+    journal.apply([Added(None, (1, 2)), Evicted((2,))])
 
     assert journal.take() == [Stored(None, (1,))]
-    journal.apply([Evicted(1), Added(1, None)])
+    journal.apply([Evicted((1,)), Added(None, (1,))])
     assert journal.take() == []
 
 
@@ -43,10 +43,10 @@ def test_a_reader_always_ends_up_with_what_is_there(actions: list[tuple[int, str
         parent = (block - 1) // 2 if block else None
         if action == "add" and block not in truth and (parent is None or parent in truth):
             truth[block] = parent
-            journal.apply([Added(block, parent)])
+            journal.apply([Added(parent, (block,))])
         elif action == "evict" and block in truth and block not in truth.values():
             del truth[block]
-            journal.apply([Evicted(block)])
+            journal.apply([Evicted((block,))])
         elif action == "take":
             read(index, journal.take())
             assert index == truth

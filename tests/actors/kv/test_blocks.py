@@ -21,38 +21,36 @@ def test_the_block_let_go_longest_ago_is_evicted_first() -> None:
     pool = BlockPool(3)
     for sequence_hash in (10, 20, 30):
         (block,) = pool.allocate(1)
-        pool.release([pool.publish(block, sequence_hash, None)])
+        pool.release(pool.publish([block], [sequence_hash], None))
     pool.release(pool.match([10]))
     pool.take_changes()
 
     pool.allocate(2)
 
-    assert pool.take_changes() == [Evicted(20), Evicted(30)]
+    assert pool.take_changes() == [Evicted((20, 30))]
 
 
 def test_a_block_goes_before_its_parent() -> None:
     pool = BlockPool(2)
-    first, second = pool.allocate(2)
-    first = pool.publish(first, 1, None)
-    second = pool.publish(second, 2, 1)
+    first, second = pool.publish(pool.allocate(2), [1, 2], None)
     pool.release([first, second])
     pool.take_changes()
 
     pool.allocate(1)
 
-    assert pool.take_changes() == [Evicted(2)]
+    assert pool.take_changes() == [Evicted((2,))]
     assert pool.match([1, 2]) == [first]
 
 
 def test_a_block_computed_twice_is_kept_once() -> None:
     pool = BlockPool(2)
     mine, yours = pool.allocate(2)
-    assert pool.publish(mine, 7, None) == mine
+    assert pool.publish([mine], [7], None) == [mine]
 
-    kept = pool.publish(yours, 7, None)
+    [kept] = pool.publish([yours], [7], None)
 
     assert kept == mine
-    assert pool.take_changes() == [Added(7, None)]
+    assert pool.take_changes() == [Added(None, (7,))]
     assert pool.available == 1
     pool.release([mine])
     assert pool.held == 1
@@ -78,20 +76,25 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.release(matched)
             return
         blocks = matched + self.pool.allocate(wanted)
-        for number in range(len(matched), len(path)):
-            parent = hashes[number - 1] if number else None
-            blocks[number] = self.pool.publish(blocks[number], hashes[number], parent)
+        known = len(matched)
+        parent = hashes[known - 1] if known else None
+        blocks[known:] = self.pool.publish(blocks[known:], hashes[known:], parent)
         self.sequences.append((path, blocks))
 
-    @rule(path=st.lists(st.integers(0, 1), min_size=1, max_size=3).map(tuple))
-    def compute_side_by_side(self, path: tuple[int, ...]) -> None:
-        """Without looking into the cache first, as two equal prompts in one step do."""
+    @rule(
+        path=st.lists(st.integers(0, 1), min_size=1, max_size=4).map(tuple), cut=st.integers(0, 4)
+    )
+    def compute_side_by_side(self, path: tuple[int, ...], cut: int) -> None:
+        """Without looking into the cache first, as two equal prompts in one step do; in two parts,
+        as a long prompt."""
         if len(path) > self.pool.available:
             return
+        hashes = [hash(path[: i + 1]) for i in range(len(path))]
         blocks = self.pool.allocate(len(path))
-        for number in range(len(path)):
-            parent = hash(path[:number]) if number else None
-            blocks[number] = self.pool.publish(blocks[number], hash(path[: number + 1]), parent)
+        cut = min(cut, len(path))
+        blocks[:cut] = self.pool.publish(blocks[:cut], hashes[:cut], None)
+        parent = hashes[cut - 1] if cut else None
+        blocks[cut:] = self.pool.publish(blocks[cut:], hashes[cut:], parent)
         self.sequences.append((path, blocks))
 
     @rule(data=st.data())
@@ -116,11 +119,13 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def changes_tell_what_is_published_with_all_its_ancestors(self) -> None:
         for change in self.pool.take_changes():
-            if isinstance(change, Added):
-                assert change.sequence_hash not in self.known
-                self.known[change.sequence_hash] = change.parent
-            else:
-                del self.known[change.sequence_hash]
+            parent = change.parent if isinstance(change, Added) else None
+            for sequence_hash in change.hashes:
+                if isinstance(change, Added):
+                    assert sequence_hash not in self.known
+                    self.known[sequence_hash], parent = parent, sequence_hash
+                else:
+                    del self.known[sequence_hash]
         assert self.known.keys() == set(self.pool.published())
         assert all(parent is None or parent in self.known for parent in self.known.values())
 
