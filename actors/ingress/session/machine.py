@@ -115,11 +115,9 @@ class Session:
 
     def step(self, event: Event, now: float) -> list[Action]:
         """What to do about an event. After `Finish` or `Fail` there is never another action."""
-        if self._is_idle_tick(event, now):
+        if self.over or self._is_idle_tick(event, now):
             return []
         self._settle()
-        if self.over:
-            return []
         match event:
             case Arrived(chunk):
                 return self._arrived(chunk, now)
