@@ -24,9 +24,10 @@ serve: setup ## Serve the demonstration model: supervise topologies/disagg.yaml
 	$(BIN)/supervise $(TOPOLOGY)
 
 # Three at a time, on two cores: tests of real processes wait more than they compute. A file stays
-# in one process, for the sake of the services its tests share.
+# in one process, for the sake of the services its tests share, and tests/conftest.py says in which
+# order they come.
 test: setup lint ## Lint, then every test
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 conformance: setup ## OTP's own test list against the supervision tree, with counts
 	$(BIN)/python -m pytest -q tests/conformance

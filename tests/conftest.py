@@ -43,6 +43,16 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that the quick ones fill up the end of a run in parallel."""
+    slow = {
+        item.path
+        for item in items
+        if item.get_closest_marker("process") or item.get_closest_marker("slow")
+    }
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine function; leave every other test to pytest."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.serving.conftest import MODEL, Service, serving
+from tests.serving.conftest import MODEL, Service
 from tests.supervisor.live import LOOPBACK, listening
 
 pytestmark = pytest.mark.process
@@ -183,22 +183,18 @@ def test_requests_in_flight_at_a_killed_ingress_end_in_an_error_and_none_hangs(
     assert set(outcomes) <= {"connection lost", expected}
 
 
-def test_a_terminated_service_leaves_nothing_behind(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    base = tmp_path_factory.mktemp("gone")
-    with serving(base, "disagg.yaml") as service:
-        assert service.ask(FRANCE) == PARIS
-        pids = [row.pid for row in service.live.status().children if row.pid is not None]
-        service.live.process.send_signal(signal.SIGINT)
+def test_a_terminated_service_leaves_nothing_behind(disagg: Service) -> None:
+    """The last one: it ends what all of this file share."""
+    assert _ask_until_answered(disagg) == PARIS
+    pids = [row.pid for row in disagg.live.status().children if row.pid is not None]
+    disagg.live.process.send_signal(signal.SIGINT)
 
-        assert service.live.wait() == 0
-
+    assert disagg.live.wait() == 0
     assert len(pids) >= 9
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    assert not service.live.layout("disagg").socket.exists()
+    assert not disagg.live.layout("disagg").socket.exists()
 
 
 def _ask_until_answered(service: Service) -> str:

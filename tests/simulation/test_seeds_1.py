@@ -3,7 +3,11 @@ own."""
 
 from __future__ import annotations
 
+import pytest
+
 from tests.simulation.seeds import check
+
+pytestmark = pytest.mark.slow
 
 FIRST, COUNT = 0, 250
 
