@@ -12,9 +12,8 @@ from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import structlog
 
-from actors.runtime import tasks
+from actors.runtime import logs, tasks
 from actors.runtime.actor import Actor, Down, Joined, Regained, Returned, handlers_of
 from actors.runtime.errors import UNREADABLE, Declined, ProtocolError, WireVersionError
 from actors.runtime.mailbox import Mailbox
@@ -32,7 +31,7 @@ Answer = Callable[[object], None]
 """Takes what the handler returned, or a Fault."""
 
 
-log = structlog.get_logger("actor")
+log = logs.get_logger("actor")
 
 
 class Envelope(NamedTuple):

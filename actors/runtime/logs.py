@@ -9,9 +9,16 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-import structlog
-from structlog.typing import EventDict, Processor
+from actors.runtime.absent import absent
 
+# With rich it would draw tracebacks, values of variables included. Importing rich takes a tenth of
+# a second, in every process of ours.
+with absent("rich"):
+    import structlog
+    from structlog.typing import EventDict, Processor
+
+get_logger = structlog.get_logger
+"""Modules that a process of ours may import first have it from here, for the sake of the above."""
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -68,12 +75,16 @@ def configure(*, level: str = "info", stream: TextIO | None = None, **fields: st
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
             *([] if pretty else [structlog.processors.format_exc_info]),
-            structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
+            _console() if pretty else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=lambda *_: Lines(out),
         cache_logger_on_first_use=False,
     )
+
+
+def _console() -> Processor:
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def set_level(level: str, actor: str | None = None) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-import structlog
 
+from actors.runtime import logs
 from actors.runtime.actor import Actor, Regained, Returned
 from actors.runtime.address import Address
 from actors.runtime.cell import Answer, Cell
@@ -278,7 +278,7 @@ class Node:
             self.tracer.rename(name)
 
     def _name_log(self) -> None:
-        self.log = self._presence.log = structlog.get_logger("actor").bind(node=self.name)
+        self.log = self._presence.log = logs.get_logger("actor").bind(node=self.name)
 
     @property
     def cells(self) -> list[Cell]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
-
+from actors.runtime import logs
 from actors.runtime.actor import Down, Joined
 from actors.runtime.address import Address
 from actors.runtime.clock import Clock
@@ -37,7 +36,7 @@ class Presence:
     ) -> None:
         """`beat` lets this host be heard; `host_silence_s` as in `Node`."""
         self.directory = Directory()
-        self.log = structlog.get_logger("actor")
+        self.log = logs.get_logger("actor")
         self._clock = clock
         self._inform = inform
         self._monitors: dict[Address, set[str]] = {}

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from actors.runtime import logs, tasks
 from actors.runtime.actor import Actor, handlers_of
@@ -66,7 +65,7 @@ GC_THRESHOLDS = (50_000, 20, 20)
 RECONNECT_S = 0.2
 """A supervisor that comes back is found within this time."""
 
-log = structlog.get_logger("node")
+log = logs.get_logger("node")
 
 
 class ActorSpec(msgspec.Struct, frozen=True, kw_only=True):

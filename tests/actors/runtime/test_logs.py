@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -84,3 +86,27 @@ def test_people_get_lines_and_programs_get_json(written: io.StringIO) -> None:
     assert (line["event"], line["level"], line["node"]) == ("seen", "info", "n/0")
     assert "seen" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
+
+
+def test_a_traceback_on_a_terminal_shows_no_values(written: io.StringIO) -> None:
+    terminal = Terminal()
+    logs.configure(stream=terminal)
+
+    def fail(token: str) -> None:
+        raise KeyError("lost")
+
+    try:
+        fail(str(90_000 + 17))  # a traceback quotes this line
+    except KeyError:
+        structlog.get_logger().exception("failed")
+
+    assert "KeyError" in terminal.getvalue()
+    assert "in fail" in terminal.getvalue()
+    assert "90017" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("entrance", ["actors.runtime.process", "actors.runtime.zygote"])
+def test_a_process_of_ours_starts_without_what_draws_tracebacks(entrance: str) -> None:
+    program = f"import sys, {entrance}; sys.exit(len({{'rich', 'pygments'}} & sys.modules.keys()))"
+
+    subprocess.run([sys.executable, "-c", program], check=True)
