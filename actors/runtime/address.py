@@ -46,8 +46,3 @@ class Address(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False
             raise ValueError(f"not an actor address: {text!r} (expected role/instance)")
         role, instance, incarnation = match.groups()
         return cls(role, int(instance or "0"), int(incarnation or "0"))
-
-
-def is_role_name(text: str) -> bool:
-    """Whether the text can be a role: lower-case letters, digits, `_` and `-`, 63 at most."""
-    return _NAME.fullmatch(text) is not None

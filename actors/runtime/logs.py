@@ -19,7 +19,6 @@ with absent("rich"):
 
 get_logger = structlog.get_logger
 """Modules that a process of ours may import first have it from here, for the sake of the above."""
-LEVELS = ("debug", "info", "warning", "error")
 
 
 class Threshold:
