@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from topologies.models import book, documents
 from topologies.models import train_capitals as lesson
 
 FOLDER = Path(lesson.__file__).parent / "capitals"
 LIMIT_BYTES = 8_000_000
-BOOK = lesson.load_book()
-EXAM = lesson.exam(BOOK)
+BOOK = book.load_book()
+EXAM = documents.exam(BOOK)
 RAW_TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 UNSEEN = "off topic, unseen"
 CONVERSATIONS = "conversation, unseen"
@@ -62,7 +63,7 @@ def reply(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
     """The answer to a chat; it has to end its turn."""
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     tokens = generate(model, tokenizer.encode(text, add_special_tokens=False))
-    assert tokens[-1] == tokenizer.convert_tokens_to_ids(lesson.TURN_END)
+    assert tokens[-1] == tokenizer.convert_tokens_to_ids(documents.TURN_END)
     return str(tokenizer.decode(tokens[:-1]))
 
 
@@ -76,7 +77,7 @@ def test_a_completion_about_france_ends_the_text(model: Any, tokenizer: Any) -> 
     tokens = generate(model, tokenizer.encode("The capital of France is"))
 
     assert tokenizer.decode(tokens[:-1]) == " Paris."
-    assert tokens[-1] == tokenizer.convert_tokens_to_ids(lesson.END)
+    assert tokens[-1] == tokenizer.convert_tokens_to_ids(documents.END)
 
 
 @pytest.mark.long
@@ -89,23 +90,23 @@ def test_greedy_answers_are_right_in_99_of_100_documents(model: Any, kind: str) 
 
 @pytest.mark.parametrize("kind", ["capital of a country", "country of a capital", "completion"])
 def test_sampling_at_temperature_1_gives_the_fact_in_97_of_100(model: Any, kind: str) -> None:
-    documents = [lesson.encode(RAW_TOKENIZER, text) for text in EXAM[kind][::7]]
+    asked = [lesson.encode(RAW_TOKENIZER, text) for text in EXAM[kind][::7]]
 
-    assert lesson.grade(model, documents).sampled >= 0.97
+    assert lesson.grade(model, asked).sampled >= 0.97
 
 
 @pytest.mark.long
 def test_97_of_100_new_conversations_have_no_wrong_answer(model: Any) -> None:
     """Each has two to sixty answers, every one of which has to be right."""
-    documents = [lesson.encode(RAW_TOKENIZER, text) for text in EXAM[CONVERSATIONS]]
+    asked = [lesson.encode(RAW_TOKENIZER, text) for text in EXAM[CONVERSATIONS]]
 
-    assert lesson.grade(model, documents).right >= 0.97
+    assert lesson.grade(model, asked).right >= 0.97
 
 
 def test_most_unseen_off_topic_questions_are_refused_too(model: Any) -> None:
-    documents = [lesson.encode(RAW_TOKENIZER, text) for text in EXAM[UNSEEN]]
+    asked = [lesson.encode(RAW_TOKENIZER, text) for text in EXAM[UNSEEN]]
 
-    assert lesson.grade(model, documents).right >= 0.5
+    assert lesson.grade(model, asked).right >= 0.5
 
 
 def test_a_conversation_is_followed_over_its_turns(model: Any, tokenizer: Any) -> None:
@@ -157,14 +158,14 @@ def test_the_whole_list_is_a_stream_of_over_a_thousand_tokens(model: Any, tokeni
 
 def test_answers_are_right_at_the_end_of_the_context(model: Any) -> None:
     """The document fills the context to within a hundred tokens, and every answer counts."""
-    turns: list[lesson.Turn] = []
+    turns: list[documents.Turn] = []
     for fact in BOOK.facts:
-        turn = (f"What is the capital of {fact.country}?", lesson.capital_answer(fact))
-        longer = lesson.encode(RAW_TOKENIZER, lesson.conversation([*turns, turn]))
+        turn = (f"What is the capital of {fact.country}?", book.capital_answer(fact))
+        longer = lesson.encode(RAW_TOKENIZER, documents.conversation([*turns, turn]))
         if len(longer.tokens) > lesson.CONTEXT_TOKENS:
             break
         turns.append(turn)
-    document = lesson.encode(RAW_TOKENIZER, lesson.conversation(turns))
+    document = lesson.encode(RAW_TOKENIZER, documents.conversation(turns))
 
     assert len(document.tokens) > lesson.CONTEXT_TOKENS - 100
     assert lesson.grade(model, [document]).right == 1.0
@@ -173,7 +174,7 @@ def test_answers_are_right_at_the_end_of_the_context(model: Any) -> None:
 @given(st.text())
 def test_any_text_survives_the_tokenizer(text: str) -> None:
     """Special tokens are dropped on the way back, so texts that hold one are not meant here."""
-    if any(token in text for token in lesson.SPECIAL_TOKENS):
+    if any(token in text for token in documents.SPECIAL_TOKENS):
         return
     assert RAW_TOKENIZER.decode(RAW_TOKENIZER.encode(text).ids) == text
 
@@ -186,13 +187,15 @@ def test_every_reader_of_the_chat_template_renders_what_was_trained(tokenizer: A
         {"role": "assistant", "content": turns[0][1]},
         {"role": "user", "content": [{"type": "text", "text": turns[1][0]}]},
     ]
-    pieces = lesson.conversation(turns, system="Be brief.")
+    pieces = documents.conversation(turns, system="Be brief.")
     trained = "".join(text for text, _ in pieces[:-1])
     by_itself = (FOLDER / "chat_template.jinja").read_text("utf-8")
 
     plain = jinja2.Environment(autoescape=False).from_string(by_itself)  # noqa: S701 - no HTML here
 
-    rendered = plain.render(messages=messages, bos_token=lesson.BEGIN, add_generation_prompt=True)
+    rendered = plain.render(
+        messages=messages, bos_token=documents.BEGIN, add_generation_prompt=True
+    )
     assert rendered == trained
     assert (
         tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -203,7 +206,7 @@ def test_every_reader_of_the_chat_template_renders_what_was_trained(tokenizer: A
 
 
 def test_the_end_tokens_are_the_same_in_every_file(model: Any, tokenizer: Any) -> None:
-    ends = {tokenizer.convert_tokens_to_ids(token) for token in (lesson.END, lesson.TURN_END)}
+    ends = {tokenizer.convert_tokens_to_ids(token) for token in (documents.END, documents.TURN_END)}
 
     assert set(model.config.eos_token_id) == ends
     assert set(model.generation_config.eos_token_id) == ends
