@@ -369,7 +369,7 @@ class Process:
             lag_s = max(0.0, loop.time() - due)
             self._node.vitals.loop_was_late(lag_s)
             try:
-                link.say(_beat(self._node.cells, lag_s=lag_s))
+                link.say(_beat(self._node.cells, self._node.silent_hosts, lag_s=lag_s))
             except _BadReport as bad:
                 # Without a beat it would be killed as hung, and nobody would learn why.
                 self._node.fail(bad.actor, bad.error)
@@ -385,8 +385,8 @@ class _BadReport(Exception):
         self.error = error
 
 
-def _beat(cells: Sequence[Cell], *, lag_s: float) -> Beat:
-    beat = Beat(progress=0, busy=False, lag_s=lag_s)
+def _beat(cells: Sequence[Cell], silent: frozenset[str], *, lag_s: float) -> Beat:
+    beat = Beat(progress=0, busy=False, lag_s=lag_s, silent_hosts=tuple(sorted(silent)))
     for cell in cells:
         try:
             beat = _with_report(beat, cell)
