@@ -209,6 +209,8 @@ class RegisteredActor(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
     process: str
     pid: int
+    model: str | None = None
+    """What it serves."""
 
 
 class Status(Answer, frozen=True):

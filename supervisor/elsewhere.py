@@ -11,6 +11,7 @@ from actors.runtime.message import WIRE_VERSION
 from actors.runtime.registry.base import Deleted, Entry, Listed, Observation, Put
 from actors.runtime.registry.etcd import EtcdRegistry, EtcdSettings
 from supervisor.calls import RegisteredActor
+from supervisor.published import published
 
 
 class Elsewhere:
@@ -53,6 +54,7 @@ class Elsewhere:
                 incarnation=entry.incarnation,
                 process=entry.node,
                 pid=entry.pid,
+                model=published(entry.meta).model,
             )
             for entry in entries
         )

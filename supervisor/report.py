@@ -12,6 +12,7 @@ from supervisor.child import Child
 from supervisor.ids import is_understudy
 from supervisor.layout import Layout
 from supervisor.plan import Plan
+from supervisor.published import Published, published
 from supervisor.recipe import Recipe, leaves
 from supervisor.runstate import Holder
 from supervisor.tree.reason import AUTO_SHUTDOWN, FAILED_TO_START, MAX_INTENSITY
@@ -49,13 +50,6 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     registry: str = ""
 
 
-class _Published(msgspec.Struct, frozen=True):
-    """What is told of an actor's `meta`, whatever else it holds."""
-
-    url: str | None = None
-    model: str | None = None
-
-
 def describe(reason: tree.Reason) -> str:
     """A reason in one line, outermost cause first: for people, not for deciding."""
     parts: list[str] = []
@@ -82,9 +76,9 @@ def culprit(reason: tree.Reason) -> str:
 
 def urls_and_models(children: Iterable[Child]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Every `url` and every `model` that actors publish, each once, in order."""
-    published = [_published(meta) for child in children for meta in child.meta.values()]
-    urls = dict.fromkeys(item.url for item in published if item.url)
-    models = dict.fromkeys(item.model for item in published if item.model)
+    found = [published(meta) for child in children for meta in child.meta.values()]
+    urls = dict.fromkeys(item.url for item in found if item.url)
+    models = dict.fromkeys(item.model for item in found if item.model)
     return tuple(urls), tuple(models)
 
 
@@ -98,6 +92,7 @@ def make_status(
 ) -> Status:
     """The answer to `supervise status`. No secret is in it."""
     urls, models = urls_and_models(children.values())
+    elsewhere = (actor.model for actor in sight.registered if actor.model is not None)
     specs = dict(leaves(plan.tree))
     return Status(
         namespace=plan.namespace,
@@ -108,7 +103,7 @@ def make_status(
         nats=plan.nats.urls,
         etcd=plan.etcd.urls,
         urls=urls,
-        models=models,
+        models=tuple(dict.fromkeys((*models, *elsewhere))),
         children=tuple(
             _row(node, specs.get(node.id), children.get(node.id), layout, sight) for node in nodes
         ),
@@ -175,24 +170,17 @@ def _actors(recipe: Recipe, child: Child | None) -> tuple[ActorStatus, ...]:
     for actor in recipe.node.actors:
         name = f"{actor.role}/{actor.instance}"
         meta = None if child is None else child.meta.get(name)
-        published = _Published() if meta is None else _published(meta)
+        said = Published() if meta is None else published(meta)
         beat = None if child is None else child.beat
         found.append(
             ActorStatus(
                 role=actor.role,
                 instance=actor.instance,
                 incarnation=None if child is None else child.incarnations.get(name),
-                url=published.url,
-                model=published.model,
+                url=said.url,
+                model=said.model,
                 gauges={} if beat is None else beat.gauges.get(name, {}),
                 troubles=() if beat is None else tuple(beat.troubles.get(name, ())),
             )
         )
     return tuple(found)
-
-
-def _published(meta: msgspec.Raw) -> _Published:
-    try:
-        return msgspec.json.decode(meta, type=_Published)
-    except msgspec.MsgspecError:
-        return _Published()  # an actor may publish what it likes

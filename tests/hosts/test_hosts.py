@@ -86,6 +86,9 @@ def test_a_service_over_three_hosts_survives_the_loss_of_one(tmp_path: Path) -> 
         rows = [row.id for row in right.children if not row.id.startswith(("supervisor", "zygote"))]
         assert (right.node, rows) == ("right", ["aggregated/1"])
         assert "router/0" in service.run("right", "status").stdout
+        main = service.status("main")
+        assert main is not None
+        assert (main.models, main.nodes, main.silent) == (("simulated",), NODES, ())
 
         # Beyond loopback only what the file asks for.
         assert service.net.listening(1) == {service.net.address(1), "127.0.0.1"}
@@ -121,6 +124,7 @@ def test_a_partition_costs_no_token_and_heals(tmp_path: Path, for_s: float) -> N
             service.net.cut(2)
             cut_at = time.monotonic()
             service.until(lambda: _silent(service, "main") == {1.0}, "left is missed", LEASE_S)
+            assert "left  not heard" in service.run("main", "status").stdout
             # The one that is cut off hears nobody, itself included, and blames nobody.
             assert _silent(service, "left") == {0.0}
             time.sleep(max(0.0, cut_at + for_s - time.monotonic()))
@@ -136,6 +140,21 @@ def test_a_partition_costs_no_token_and_heals(tmp_path: Path, for_s: float) -> N
         _all_right(after, 32)
         print(f"\ncut off for {for_s:g} s: widest gap {gap_s:.1f} s")
         assert gap_s < SOON_S
+
+
+@pytest.mark.long
+def test_a_host_that_is_started_before_the_servers_waits_for_them(tmp_path: Path) -> None:
+    with hosts(tmp_path, SIMULATED, start=["left"]) as service:
+        # Longer than a process tries by itself.
+        service.until(lambda: "out of reach" in service.logs(), "a first try has failed")
+        early = service.run("left", "status").stdout
+        assert "node left; the registry was not reached yet" in early
+        assert service.supervisors["left"].poll() is None
+
+        for node in ("main", "right"):
+            service.start(node)
+        service.until(partial(_knows, service, "main", ALL), "all are up")
+        service.until(partial(_runs, service, "left"), "left is up")
 
 
 def _runs(service: Hosts, node: str) -> bool:
