@@ -105,6 +105,7 @@ class ActorForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabelForm(msgspec.Struct, frozen=True, kw_only=True):
+    # Without the pattern of `Machine`: msgspec 0.22 frees one twice that stands twice in a union.
     label: str | list[str]
     """Every node that has it, or all of several, in the order of `nodes`."""
 
