@@ -54,6 +54,7 @@ T = TypeVar("T")
 
 DEFAULT_MAILBOX_LIMIT = 10_000
 _MARK = "__understudy_handler__"
+_FOUND = "_understudy_handlers"
 
 
 class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -257,12 +258,21 @@ class Actor:
         await tasks.end(*self._tasks)
 
 
-def handlers_of(actor: type[Actor]) -> list[Handler]:
-    """The handlers of an actor class, its bases' included.
+def handlers_of(actor: type[Actor]) -> tuple[Handler, ...]:
+    """The handlers of an actor class, its bases' included. Found once and kept by the class, as it
+    takes milliseconds.
 
     Raises TypeError for a handler whose parameter is not annotated with a Message type or a union
     of them, and for a type that two methods handle.
     """
+    found: tuple[Handler, ...] | None = vars(actor).get(_FOUND)
+    if found is None:
+        found = _find_handlers(actor)
+        setattr(actor, _FOUND, found)
+    return found
+
+
+def _find_handlers(actor: type[Actor]) -> tuple[Handler, ...]:
     found: list[Handler] = []
     takers: dict[type[Message], str] = {}
     for name, method in inspect.getmembers(actor, inspect.isfunction):
@@ -286,4 +296,4 @@ def handlers_of(actor: type[Actor]) -> list[Handler]:
                     f"{actor.__qualname__}: both {other} and {name} handle {kind.__name__}"
                 )
         found.append(Handler(name, typing.cast("tuple[type[Message], ...]", kinds), concurrent))
-    return found
+    return tuple(found)

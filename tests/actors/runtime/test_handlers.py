@@ -77,3 +77,8 @@ def test_a_subclass_overrides_a_handler_by_its_name() -> None:
     found = [item for item in handlers_of(Louder) if Note in item.types]
 
     assert [item.name for item in found] == ["note"]
+
+
+def test_handlers_are_looked_up_once_for_each_class() -> None:
+    assert handlers_of(Echo) is handlers_of(Echo)
+    assert handlers_of(Louder) is not handlers_of(Echo)
