@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from actors.runtime.errors import UNREADABLE
 from actors.runtime.link import LINE_LIMIT, DrainOrder, Hello, Link, decode
 from supervisor.calls import (
     HISTORY_LIMIT,
@@ -206,7 +207,13 @@ class Control:
             case Events(recent=recent, follow=follow):
                 await self._tell_events(writer, recent, follow=follow)
             case _:
-                await _say(writer, await self._ask(call))
+                try:
+                    answer = await self._ask(call)
+                except Exception as error:
+                    # Whatever it was: who asked must not take it for the supervisor's end.
+                    log.exception("call_failed", call=type(call).__name__)
+                    answer = Denied(why=f"it failed: {type(error).__name__}: {error}")
+                await _say(writer, answer)
 
     async def _ask(self, call: Question) -> Answer:
         owner = self._owner
@@ -245,7 +252,16 @@ class Control:
 async def _listen(child: Child, link: Link, hello: Hello) -> None:
     child.linked(link, hello)
     try:
-        while (note := await link.hear()) is not None:
+        while True:
+            try:
+                note = await link.hear()
+            except UNREADABLE as error:
+                # A node of another release says something new. To hang up would leave it without
+                # a heartbeat, and so to be killed.
+                log.warning("note_unreadable", child=child.id, error=str(error))
+                continue
+            if note is None:
+                return
             child.hear(note)
     finally:
         child.unlinked(link)

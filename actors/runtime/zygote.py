@@ -123,11 +123,23 @@ class Zygote:
         threads = sum(1 for _ in Path("/proc/self/task").iterdir())
         if threads != 1:
             return Unforkable(f"an import has started {threads - 1} threads")
-        read, write = os.pipe()
-        between = os.fork()
+        try:
+            read, write = os.pipe()
+        except OSError as error:
+            return Unforkable(f"cannot be forked: {error.strerror}")
+        try:
+            between = os.fork()
+        except OSError as error:
+            os.close(read)
+            os.close(write)
+            return Unforkable(f"cannot be forked: {error.strerror}")
         if between == 0:
             # Its end hands the node over to the supervisor.
-            node = os.fork()
+            try:
+                node = os.fork()
+            except OSError as error:
+                # It must not go on as a second zygote.
+                os._exit(error.errno or 1)
             if node == 0:
                 os.close(read)
                 os.close(write)
@@ -140,7 +152,9 @@ class Zygote:
             pid = int.from_bytes(os.read(read, 8), "little")
         finally:
             os.close(read)
-            os.waitpid(between, 0)
+            _, status = os.waitpid(between, 0)
+        if pid == 0:
+            return Unforkable(f"cannot be forked: {os.strerror(os.waitstatus_to_exitcode(status))}")
         return Forked(pid)
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from actors.runtime.link import DrainOrder, Hello, decode
+from actors.runtime.link import Beat, DrainOrder, Hello, decode
 from actors.runtime.registry.local import LocalRegistry, LocalStore
 from supervisor.calls import HISTORY_LIMIT, Accepted, Answer, Apply, Denied
 from supervisor.child import Child
 from supervisor.control import EVENTS_LIMIT, Control, Subscription
 from supervisor.events import ChildReady, Stopping
+from supervisor.layout import Layout
 from supervisor.naming import Naming
+from supervisor.recipe import Recipe
 
 DEADLINE_S = 10.0
 
@@ -63,8 +65,8 @@ class Owner:
 Scenario = Callable[[Control, Path], Awaitable[None]]
 
 
-def with_control(tmp_path: Path, scenario: Scenario) -> Owner:
-    owner = Owner()
+def with_control(tmp_path: Path, scenario: Scenario, owner: Owner | None = None) -> Owner:
+    owner = owner or Owner()
 
     async def run() -> None:
         control = Control(tmp_path / "s", owner)
@@ -125,6 +127,60 @@ def test_a_call_that_is_not_understood_is_denied_with_the_reason(tmp_path: Path)
         assert "not understood" in msgspec.json.decode(answer, type=Denied).why
 
     with_control(tmp_path, scenario)
+
+
+class Broken(Owner):
+    """Has a defect."""
+
+    async def status(self) -> Answer:
+        raise KeyError("generation/0")
+
+
+def test_a_call_that_fails_is_answered_and_the_next_one_is_served(tmp_path: Path) -> None:
+    async def scenario(_control: Control, path: Path) -> None:
+        [answer] = await say(path, b'{"call":"GetStatus"}\n')
+        denied = msgspec.json.decode(answer, type=Denied)
+        assert denied.why == "it failed: KeyError: 'generation/0'"
+        assert await say(path, b'{"call":"Down"}\n') == [b'{"answer":"Accepted"}']
+
+    with_control(tmp_path, scenario, Broken())
+
+
+class Parent(Owner):
+    """Has one child."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        super().__init__()
+        self.alive = 0
+        self.child = Child(
+            "a/0",
+            1,
+            Recipe(argv=(), env={}, cwd="/"),
+            Layout(tmp_path, {}),
+            on_process=lambda _: None,
+            on_link=lambda _: None,
+            on_ready=lambda _: None,
+            on_alive=self.lives,
+            on_exit=lambda *_: None,
+        )
+
+    def find(self, hello: Hello) -> Child | None:
+        return self.child
+
+    def lives(self, _child: Child) -> None:
+        self.alive += 1
+
+
+def test_a_note_of_another_release_does_not_cost_a_node_its_link(tmp_path: Path) -> None:
+    parent = Parent(tmp_path)
+    beat = msgspec.json.encode(Beat(progress=1, busy=False, lag_s=0.0))
+
+    async def scenario(_control: Control, path: Path) -> None:
+        hello = msgspec.json.encode(Hello("a/0", 1, 1, 1))
+        await say(path, b"\n".join([hello, beat, b'{"note":"Sing","key":"C"}', b"{]", beat, b""]))
+
+    with_control(tmp_path, scenario, parent)
+    assert parent.alive == 2
 
 
 def test_noise_and_strangers_are_disconnected_and_the_next_one_is_served(tmp_path: Path) -> None:

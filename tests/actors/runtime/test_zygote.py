@@ -119,6 +119,31 @@ def test_an_actor_that_cannot_be_imported_is_told_and_stops_nothing(zygote: Talk
     assert isinstance(zygote.fork(), Forked)
 
 
+@pytest.mark.parametrize("who", ["the zygote", "the process between"])
+def test_a_fork_that_the_system_refuses_is_told_and_the_next_may_be_granted(
+    zygote: Talk, who: str
+) -> None:
+    refused = zygote.directory / "refused"
+    refused.touch()
+    count = "==" if who == "the zygote" else "!="
+    head = f"""
+import os
+fork, zygote = os.fork, os.getpid()
+def may_fork():
+    if os.getpid() {count} zygote and os.path.exists({str(refused)!r}):
+        raise BlockingIOError(11, os.strerror(11))
+    return fork()
+os.fork = may_fork
+"""
+    zygote.preload(write_actor(zygote.directory, head))
+
+    answer = zygote.fork()
+
+    assert answer == Unforkable(f"cannot be forked: {os.strerror(11)}")
+    refused.unlink()
+    assert isinstance(zygote.fork(), Forked)
+
+
 def test_an_import_that_starts_a_thread_makes_it_unforkable(zygote: Talk) -> None:
     start = "threading.Thread(target=threading.Event().wait, daemon=True).start()"
     zygote.preload(write_actor(zygote.directory, f"import threading\n{start}"))
