@@ -26,6 +26,9 @@ LOCAL_ONLY: frozenset[type[Message]] = frozenset({Down, Joined, Regained, Return
 """Messages only the runtime sends; a frame that claims to be one is malformed."""
 FAIRNESS = 64
 """Messages handled in one go before other tasks of the loop get their turn."""
+FAIRNESS_BYTES = 32_768
+"""And as much of what came from other processes: one message may be an engine's step with hundreds
+of tokens. Not much less, as tokens of one stream that are handled in one go leave together."""
 
 Answer = Callable[[object], None]
 """Takes what the handler returned, or a Fault."""
@@ -40,6 +43,8 @@ class Envelope(NamedTuple):
     """Takes the outcome: set for an ask."""
     refuse: Answer | None
     """Takes the Fault when the message is not handled after all."""
+    size: int = 0
+    """Bytes it had on its way from another process."""
 
 
 def decoder_for(kinds: Iterable[type[Message]]) -> msgspec.msgpack.Decoder[Message] | None:
@@ -130,7 +135,7 @@ class Cell:
         except UNREADABLE as error:
             return self._refuse("malformed", f"cannot read the message: {error}")
         answer = answer_to if parts.wants_answer else None
-        if not self.mailbox.offer(Envelope(message, answer, answer_to)):
+        if not self.mailbox.offer(Envelope(message, answer, answer_to, len(parts.body))):
             return self._refuse("full", f"its mailbox is full ({self.mailbox.statistics().limit})")
         return None
 
@@ -149,7 +154,7 @@ class Cell:
     # -- handling ------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        handled = 0
+        handled = size = 0
         while True:
             envelope = await self.mailbox.get()
             method, concurrent = self._methods[type(envelope.message)]
@@ -157,9 +162,10 @@ class Cell:
                 self._start_beside(method, envelope)
             elif not await self._handle(method, envelope):
                 return
-            handled += 1
-            if handled % FAIRNESS == 0:
+            handled, size = handled + 1, size + envelope.size
+            if handled >= FAIRNESS or size >= FAIRNESS_BYTES:
                 await asyncio.sleep(0)
+                handled = size = 0
 
     async def _handle(self, method: Callable[[Message], Any], envelope: Envelope) -> bool:
         """Run one handler; False when it ended the actor."""

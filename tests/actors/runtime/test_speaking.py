@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from actors.runtime import node as node_module
-from actors.runtime.actor import Actor, Returned
+from actors.runtime.actor import Actor, Returned, handler
 from actors.runtime.address import Address
+from actors.runtime.cell import FAIRNESS
 from actors.runtime.errors import (
     ActorFailed,
     AskTimeout,
@@ -63,6 +66,19 @@ async def apart() -> AsyncIterator[Cast]:
 BOTH = pytest.mark.parametrize("setting", [together, apart])
 
 
+class Hearer(Actor):
+    """Counts what it is told."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.heard = 0
+
+    @handler
+    def note(self, message: Note) -> None:
+        del message
+        self.heard += 1
+
+
 async def fill(echo: Echo, watcher: Actor) -> None:
     """One message in the handler, and as many behind it as the mailbox takes."""
     for number in range(1 + echo.mailbox_limit):
@@ -102,6 +118,22 @@ async def test_one_message_is_handled_at_a_time(setting: Setting) -> None:
 
         assert await asyncio.gather(*asks) == ["a", "b", "c"]
         assert echo.most_running == 1
+
+
+@pytest.mark.parametrize(("text", "in_one_go"), [("x", FAIRNESS), ("x" * 10_000, 4)])
+async def test_an_actor_with_much_to_do_lets_others_have_their_turn(
+    text: str, in_one_go: int
+) -> None:
+    async with stage() as opened:
+        hearer, watcher = await opened.host(Hearer, "hearer"), await opened.host(Watcher, "w")
+        for _ in range(3 * in_one_go):
+            watcher.tell(hearer.address, Note(text))
+        counts: list[int] = []
+        while not counts or counts[-1] < 3 * in_one_go:
+            await asyncio.sleep(0)
+            counts.append(hearer.heard)
+
+    assert max(after - before for before, after in pairwise([0, *counts])) == in_one_go
 
 
 @BOTH
