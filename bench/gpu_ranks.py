@@ -5,7 +5,7 @@
 Starts itself under mpirun, one rank a device, once for each question: does the demonstration model
 say on several devices what it says on the CPU (float32, greedy), and how fast are the 1.1 billion
 parameters of `bench.gpu` on one device and on several, without CUDA graphs both times, as an
-engine of several ranks has none.
+engine of several ranks has none. Its vectors (embeddings) are compared, too.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ import os
 import subprocess
 import sys
 import tempfile
+from array import array
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
 import torch
 
 from actors.engines import world
+from actors.engines.base import Request
+from actors.engines.prompts import pack_tokens
 from actors.engines.transformers import TransformersOptions
 from actors.engines.transformers.parallel.follower import follow
+from actors.messages.sampling import Sampling
 from bench.gpu import (
     CAPITALS,
     OUTPUT_TOKENS,
@@ -58,6 +63,8 @@ class Report(msgspec.Struct):
     ranks: int
     answers: float
     """The demonstration model: the share of greedy tokens equal to those on the CPU."""
+    vectors: float
+    """The demonstration model: the largest difference of a number in its vectors from the CPU's."""
     one: list[Speed]
     several: list[Speed]
 
@@ -79,6 +86,21 @@ async def answers(options: TransformersOptions) -> list[int]:
     async with running(options) as engine:
         ran = await run_batch(engine, ASKED, ANSWER_TOKENS, 0)
     return [token for tokens in ran.tokens.values() for token in tokens]
+
+
+async def vectors(options: TransformersOptions) -> list[float]:
+    """All numbers of the vectors of all that is asked, in its order."""
+    wish = Sampling(max_tokens=1, temperature=0.0, prompt="embedding")
+    found: dict[int, bytes] = {}
+    async with running(options) as engine:
+        for number, tokens in enumerate(ASKED):
+            engine.submit(Request(number, pack_tokens(tokens), wish))
+        async with aclosing(engine.steps()) as steps:  # type: ignore[type-var]  # a generator in fact
+            async for outputs in steps:
+                found |= {one.id: one.findings.embedding for one in outputs if one.findings}
+                if len(found) == len(ASKED):
+                    break
+    return [value for number in range(len(ASKED)) for value in array("f", found[number])]
 
 
 async def speeds(options: TransformersOptions) -> list[Speed]:
@@ -108,11 +130,14 @@ def be_rank(question: str, model: str, result: Path) -> int:
     if rank > 0:
         code = follow(0, ranks)
     else:
-        found = (
-            asyncio.run(answers(small("cuda", ranks)))
-            if question == "answers"
-            else asyncio.run(speeds(large(model, ranks)))
-        )
+        found: object
+        match question:
+            case "answers":
+                found = asyncio.run(answers(small("cuda", ranks)))
+            case "vectors":
+                found = asyncio.run(vectors(small("cuda", ranks)))
+            case _:
+                found = asyncio.run(speeds(large(model, ranks)))
         result.write_bytes(msgspec.json.encode(found))
         code = 0
     if code == 0:
@@ -135,6 +160,7 @@ def table(report: Report) -> str:
     lines = [
         f"{report.device}, torch {report.torch}",
         f"demonstration model on {report.ranks} devices: {report.answers:.1%} as on the CPU",
+        f"its vectors: within {report.vectors:.0e} of the CPU's",
         f"tokens/s on 1 device and on {report.ranks}; prompts of {PROMPT_TOKENS} tokens",
         f"{'batch':>5}{'prefill':>22}{'decode':>22}",
     ]
@@ -163,6 +189,10 @@ def main() -> None:
         make_model(Path(model))
         expected = asyncio.run(answers(small("cpu", 1)))
         found = msgspec.json.decode(under_mpirun("answers", model, arguments.ranks), type=list[int])
+        mine = asyncio.run(vectors(small("cpu", 1)))
+        theirs = msgspec.json.decode(
+            under_mpirun("vectors", model, arguments.ranks), type=list[float]
+        )
         one = asyncio.run(speeds(large(model, 1)))
         several = msgspec.json.decode(
             under_mpirun("speeds", model, arguments.ranks), type=list[Speed]
@@ -172,6 +202,7 @@ def main() -> None:
         str(torch.__version__),
         arguments.ranks,
         sum(map(operator.eq, expected, found)) / len(expected),
+        max(abs(a - b) for a, b in zip(mine, theirs, strict=True)),
         one,
         several,
     )

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from actors.runtime.tracing import TracingSettings
 from bench.guarding.counting import Counts, counting
 from bench.guarding.service import Loop, Service, request, service
 
@@ -46,10 +47,10 @@ class Stored(msgspec.Struct):
     """By version, `3.11`."""
 
 
-async def measure(counts: Counts) -> dict[str, Figures]:
+async def measure(counts: Counts, tracing: TracingSettings | None = None) -> dict[str, Figures]:
     """The counts of each case, per token or per request."""
     found: dict[str, Figures] = {}
-    async with service() as running:
+    async with service(tracing) as running:
         for name, work, units in (
             ("", streams(running, STREAMS), STREAMS),  # fills caches; its counts are dropped
             ("streamed token", streams(running, STREAMS), STREAMS * TOKENS),

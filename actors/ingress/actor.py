@@ -480,14 +480,15 @@ class Ingress(Actor):
         session = choice.session
         timeout_s = min(self.options.request_timeout_s, choice.exchange.wishes.timeout_s)
         error = api_error(failure, timeout_s, begun=bool(session.delivered))
-        self.log.info(
-            "request_failed",
-            request=choice.exchange.request_id,
-            why=failure.why,
-            # What is wrong with a prompt may quote it; its client has been told.
-            text="" if failure.why in {"invalid", "too_long"} else failure.text,
-            epoch=session.epoch,
-        )
+        if choice.exchange.error is None:  # of a thousand texts one line, too
+            self.log.info(
+                "request_failed",
+                request=choice.exchange.request_id,
+                why=failure.why,
+                # What is wrong with a prompt may quote it; its client has been told.
+                text="" if failure.why in {"invalid", "too_long"} else failure.text,
+                epoch=session.epoch,
+            )
         choice.exchange.fail(error)
         self._forget(choice)
 

@@ -23,6 +23,7 @@ from actors.preprocessor.actor import Preprocessor
 from actors.router.actor import Router
 from actors.runtime.node import Hosted, Node
 from actors.runtime.registry.local import LocalRegistry, LocalStore
+from actors.runtime.tracing import TracingSettings
 from actors.runtime.transport.base import Bounce
 from actors.runtime.transport.local import LocalBus, LocalTransport
 from actors.worker.actor import ContextWorker, GenerationWorker
@@ -104,8 +105,9 @@ class Service(msgspec.Struct):
 
 
 @asynccontextmanager
-async def service() -> AsyncIterator[Service]:
-    """Context and generation worker, router, preprocessor and ingress, ready."""
+async def service(tracing: TracingSettings | None = None) -> AsyncIterator[Service]:
+    """Context and generation worker, router, preprocessor and ingress, ready; traced if there are
+    settings for that, to a real collector."""
     bus, store, wire = LocalBus(), LocalStore(), Wire()
     engine = SimulatedOptions(tokenizer=str(CAPITALS), max_running=1024, blocks=65536)
     worker = WorkerOptions(engine=engine, model=MODEL)
@@ -119,6 +121,10 @@ async def service() -> AsyncIterator[Service]:
     nodes: list[Node] = []
     for actor, role, options in roles:
         node = Node(f"{role}/0", "guard", CountingTransport(bus, wire), LocalRegistry(store))
+        if tracing is not None:
+            from actors.runtime.tracing.tracer import Tracer
+
+            node.tracer = Tracer(tracing, node=node.name, namespace="guard", metrics=node.metrics)
         await node.start([Hosted(actor=actor, role=role, options=options)])
         nodes.append(node)
     ingress = nodes[-1].cells[0].actor

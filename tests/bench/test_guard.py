@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
+from types import FrameType
+from typing import Any
 
-from bench.guard import compare, is_whole
+from bench.guard import answers, compare, is_whole, streams
 from bench.guarding.counting import Counts, counting
+from bench.guarding.service import Loop, service
 
 
 def work(turns: int) -> None:
@@ -48,3 +53,26 @@ def test_an_answer_is_whole_once_its_body_is_there() -> None:
     assert not is_whole(head[:20])
     assert not is_whole(head + b"ab")
     assert is_whole(head + b"abc")
+
+
+def test_where_nothing_is_traced_no_code_of_tracing_runs() -> None:
+    seen: set[str] = set()
+
+    def profile(frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "call":
+            seen.add(frame.f_code.co_filename)
+
+    async def serve() -> None:
+        async with service() as running:
+            sys.setprofile(profile)
+            try:
+                await streams(running, 2)
+                await answers(running, 8)
+            finally:
+                sys.setprofile(None)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(serve())
+
+    assert any(file.endswith("actors/ingress/http.py") for file in seen)
+    assert [file for file in seen if "/tracing" in file or "opentelemetry" in file] == []

@@ -22,6 +22,7 @@ DEPENDS = frozenset(
         "add_special_tokens",
         "best_of",
         "chat_template_kwargs",
+        "dimensions",
         "echo",
         "input",
         "logit_bias",

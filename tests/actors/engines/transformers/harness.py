@@ -12,7 +12,7 @@ from typing import Any
 from actors.engines.base import Finish, Handoff, Output, Request
 from actors.engines.prompts import pack
 from actors.engines.transformers import TransformersEngine, TransformersOptions
-from actors.messages.sampling import Logprobs, Sampling
+from actors.messages.sampling import Findings, Logprobs, Sampling
 
 PATIENCE_S = 20.0
 
@@ -39,6 +39,7 @@ class Result:
     cached_tokens: int = 0
     error: str = ""
     outputs: int = 0
+    findings: Findings | None = None
 
     def add(self, output: Output) -> None:
         assert self.finish is None, "an output came after the last one"
@@ -49,6 +50,7 @@ class Result:
         self.fetched |= output.fetched
         self.cached_tokens += output.cached_tokens
         self.error = output.error
+        self.findings = output.findings or self.findings
         self.outputs += 1
 
     @property

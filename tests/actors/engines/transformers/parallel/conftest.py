@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -36,7 +37,7 @@ class Server:
         self._file.flush()
         answer = self._file.readline()
         assert answer, "the server has gone"
-        return msgspec.json.decode(answer, type=dict[int, Result])
+        return msgspec.msgpack.decode(base64.b64decode(answer), type=dict[int, Result])
 
     def close(self) -> None:
         self._file.close()

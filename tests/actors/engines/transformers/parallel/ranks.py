@@ -4,12 +4,14 @@
 
 with a server of one rank and one of two. OPTIONS are a `TransformersOptions` in JSON, but for the
 size. The leader of server N listens on DIRECTORY/N, for one connection: lines of requests
-(JSON, msgspec's), answered by lines of what they came to. Ends with its connection.
+(JSON, msgspec's), answered by lines of what they came to (MessagePack in base64). Ends with its
+connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import sys
 from pathlib import Path
@@ -44,7 +46,8 @@ async def lead(options: TransformersOptions, path: Path) -> None:
                 for number in orders.release:
                     engine.release(number)
                 results = await play(engine, orders.requests)
-                writer.write(msgspec.json.encode(results) + b"\n")
+                # JSON has no NaN, which the first token of a prompt has for a log probability.
+                writer.write(base64.b64encode(msgspec.msgpack.encode(results)) + b"\n")
         finally:
             writer.close()
             over.set()

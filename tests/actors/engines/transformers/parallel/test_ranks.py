@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -73,6 +74,35 @@ def test_two_ranks_say_what_one_does(
     expected = loop.run(play(alone, requests))
 
     assert_same(pair.play(requests), expected)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=SHARED)
+@given(prompts=PROMPTS)
+def test_two_ranks_find_of_prompts_what_one_does(
+    pair: Server, alone: TransformersEngine, loop: asyncio.Runner, prompts: list[list[int]]
+) -> None:
+    """Vectors, and log probabilities of the prompts' own tokens."""
+    requests = [
+        request(2 * number + which, prompt, max_tokens=1, logprobs=0, prompt=wish)
+        for number, prompt in enumerate(prompts)
+        for which, wish in enumerate(("embedding", "logprobs"))
+    ]
+
+    expected = loop.run(play(alone, requests))
+    found = pair.play(requests)
+
+    for number, result in expected.items():
+        mine, theirs = found[number].findings, result.findings
+        assert mine is not None
+        assert theirs is not None
+        vector, other = (np.frombuffer(one.embedding, "<f4") for one in (mine, theirs))
+        assert vector.shape == other.shape == ((128,) if number % 2 == 0 else (0,))
+        assert np.allclose(vector, other, atol=TOLERANCE)
+        pairs = list(zip(mine.logprobs, theirs.logprobs, strict=True))
+        assert len(pairs) == (len(prompts[number // 2]) if number % 2 else 0)
+        for one, same in pairs[1:]:
+            assert one.chosen.token == same.chosen.token
+            assert one.chosen.logprob == pytest.approx(same.chosen.logprob, abs=TOLERANCE)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=SHARED)
