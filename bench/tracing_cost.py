@@ -125,7 +125,7 @@ async def cpu(url: str, rounds: int) -> str:
                 for kind, arguments in KINDS.items():
                     for name, served in (("off", off), ("on", on)):
                         done = await asyncio.to_thread(load, served, arguments, base / "run.json")
-                        assert done.summary.failed == 0, done.summary
+                        assert not done.summary.errors, done.summary
                         if turn >= 0:
                             ms = sum(one.cpu_s for one in done.cpu) * 1000
                             used.setdefault((kind, name), []).append(ms / done.summary.succeeded)
