@@ -17,7 +17,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,15 @@ class Stored(msgspec.Struct):
 async def measure(counts: Counts, tracing: TracingSettings | None = None) -> dict[str, Figures]:
     """The counts of each case, per token or per request."""
     found: dict[str, Figures] = {}
+    # Made before: what a client does for a request is not counted.
+    to_stream = [request(number, TOKENS, stream=True) for number in range(STREAMS)]
+    whole = [request(number, 1, stream=False) for number in range(REQUESTS)]
     async with service(tracing) as running:
         for name, work, units in (
-            ("", streams(running, STREAMS), STREAMS),  # fills caches; its counts are dropped
-            ("streamed token", streams(running, STREAMS), STREAMS * TOKENS),
-            ("", answers(running, AT_ONCE), AT_ONCE),
-            ("whole answer", answers(running, REQUESTS), REQUESTS),
+            ("", streams(running, to_stream), STREAMS),  # fills caches; its counts are dropped
+            ("streamed token", streams(running, to_stream), STREAMS * TOKENS),
+            ("", answers(running, whole[:AT_ONCE]), AT_ONCE),
+            ("whole answer", answers(running, whole), REQUESTS),
         ):
             found[name] = await counted(running, counts, work, units)
     del found[""]
@@ -80,27 +83,26 @@ async def counted(
     }
 
 
-async def streams(running: Service, number: int) -> int:
+async def streams(running: Service, requests: Sequence[bytes]) -> int:
     """Streams side by side; the bytes that their clients got."""
 
-    async def one(index: int) -> int:
+    async def one(asked: bytes) -> int:
         with await running.connect() as client:
-            asked = request(index, TOKENS, stream=True)
             answer = await running.exchange(client, asked, lambda got: got.endswith(DONE))
         assert answer.count(b"data: ") > TOKENS, answer[-300:]
         return len(answer)
 
-    return sum(await asyncio.gather(*map(one, range(number))))
+    return sum(await asyncio.gather(*map(one, requests)))
 
 
-async def answers(running: Service, number: int) -> int:
+async def answers(running: Service, requests: Sequence[bytes]) -> int:
     """Whole answers of one token on a few connections; the bytes that the clients got."""
 
     async def some(first: int) -> int:
         size = 0
         with await running.connect() as client:
-            for index in range(first, number, AT_ONCE):
-                answer = await running.exchange(client, request(index, 1, stream=False), is_whole)
+            for asked in requests[first::AT_ONCE]:
+                answer = await running.exchange(client, asked, is_whole)
                 assert answer.startswith(b"HTTP/1.1 200 "), answer[:300]
                 size += len(answer)
         return size

@@ -39,7 +39,7 @@ class Understudy(Service):
         stack.enter_context(empty_directory(self.state))
         command = [sys.executable, "-m", "supervisor", "up", str(self._topology)]
         command += ["--port", str(port), "--namespace", self.namespace]
-        for setting in (*self._settings, *_speedups(speedup)):
+        for setting in (*self._settings, *self._speedups(speedup)):
             command += ["--set", setting]
         started = stack.enter_context(
             process(command, {"UNDERSTUDY_STATE_DIR": str(self.state)}, WORK / f"{self.name}.log")
@@ -47,9 +47,24 @@ class Understudy(Service):
         self.url = f"http://127.0.0.1:{port}"
         self.pids = [str(started.pid)]
 
+    def _speedups(self, speedup: float) -> list[str]:
+        return [f"children.{role}.options.engine.speedup={speedup:g}" for role in WORKERS]
 
-def _speedups(speedup: float) -> list[str]:
-    return [f"children.{role}.options.engine.speedup={speedup:g}" for role in WORKERS]
+
+class Alike(Understudy):
+    """In the peer's shape: a front end in one process, and in another two workers that do both
+    prefill and decode."""
+
+    def __init__(self) -> None:
+        super().__init__("alike", ROOT / "topologies" / "simulated.yaml")
+
+    def _speedups(self, speedup: float) -> list[str]:
+        engine = SIMULATED.replace("speedup: 1", f"speedup: {speedup:g}")
+        worker = f"actor: aggregated, options: {{model: simulated, engine: {engine}}}"
+        workers = f"{{name: workers, actors: [{{role: one, {worker}}}, {{role: two, {worker}}}]}}"
+        ingress = "{actor: ingress, options: {port: 8080}}"
+        front = f"{{name: front, actors: [{{actor: router}}, {{actor: preprocessor}}, {ingress}]}}"
+        return [f"children=[{workers}, {front}]"]
 
 
 WORKERS = ("context", "generation")

@@ -8,9 +8,9 @@ import sys
 from types import FrameType
 from typing import Any
 
-from bench.guard import answers, compare, is_whole, streams
+from bench.guard import TOKENS, answers, compare, is_whole, streams
 from bench.guarding.counting import Counts, counting
-from bench.guarding.service import Loop, service
+from bench.guarding.service import Loop, request, service
 
 
 def work(turns: int) -> None:
@@ -66,8 +66,8 @@ def test_where_nothing_is_traced_no_code_of_tracing_runs() -> None:
         async with service() as running:
             sys.setprofile(profile)
             try:
-                await streams(running, 2)
-                await answers(running, 8)
+                await streams(running, [request(0, TOKENS, stream=True)])
+                await answers(running, [request(0, 1, stream=False)])
             finally:
                 sys.setprofile(None)
 
