@@ -73,9 +73,9 @@ class Hosts:
         made = self.run(self._nodes[0], "certificates", str(self._topology))
         assert made.returncode == 0, made.stderr
 
-    def start(self, node: str) -> None:
+    def start(self, node: str, *more: str) -> None:
         """Start a host's supervisor."""
-        said = (str(self._topology), "--node", node, *self._sets)
+        said = (str(self._topology), "--node", node, *self._sets, *more)
         command = (sys.executable, "-m", "supervisor", "up", *said)
         with (self._base / f"{node}.log").open("ab") as log:
             self.supervisors[node] = subprocess.Popen(

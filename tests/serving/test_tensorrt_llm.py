@@ -55,7 +55,8 @@ def _topology(directory: Path, name: str = "disagg", **entry: object) -> Path:
 
 
 def _ask(service: Service, count: int) -> str:
-    answer = service.client.completions.create(
+    # The registry's news of an only worker may still be on its way: told to, a client comes again.
+    answer = service.client.with_options(max_retries=5).completions.create(
         model=MODEL, prompt=PROMPT, max_tokens=count, temperature=0, extra_body={"ignore_eos": True}
     )
     assert answer.usage is not None
