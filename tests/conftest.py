@@ -13,9 +13,10 @@ functions; what must be opened on the test's loop is opened in the test, by `asy
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import hypothesis
@@ -41,6 +42,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"deadline(seconds): of an async test, in place of {DEADLINE_S:g} s"
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What all test modules import stays: the collector need not look at it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
