@@ -7,8 +7,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import structlog
+
 from actors.ingress.measures import Stopwatch
-from actors.ingress.openai.errors import ApiError
+from actors.ingress.openai.errors import ApiError, internal
 from actors.ingress.openai.responses import FinishReason, Usage
 from actors.ingress.session import Session
 from actors.ingress.sinks import Lane, Sink
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from actors.ingress.tracing import RequestTrace
 
 NO_WISHES = Wishes()
+log = structlog.get_logger("http")
 
 
 class Choice:
@@ -92,11 +95,22 @@ class Choice:
             self.exchange.begun.set()
         return stopped
 
-    def _read(self, parser: AnswerParser, text: str, logprobs: list[Logprobs] | None) -> None:
-        parts = parser.push(text)
-        if parts or logprobs:
-            self.exchange.sink.parts(self.index, parts, logprobs)
-            self.exchange.begun.set()
+    def _read(
+        self, parser: AnswerParser, text: str | None, logprobs: list[Logprobs] | None
+    ) -> None:
+        """`text`: None when there is no more."""
+        if self.exchange.error is not None:
+            return
+        try:
+            parts = parser.flush() if text is None else parser.push(text)
+            if parts or logprobs:
+                self.exchange.sink.parts(self.index, parts, logprobs)
+                self.exchange.begun.set()
+        except Exception as error:
+            # What a model writes is foreign to us, and whoever asks can have it write anything:
+            # an answer that we cannot read must not end everybody else's.
+            log.exception("answer_unreadable", request=self.exchange.request_id)
+            self.exchange.fail(internal(f"The answer cannot be read ({type(error).__name__})."))
 
     def finish(self, reason: FinishReason) -> None:
         """Pass on what was held back, unless that completes a stop string."""
@@ -119,9 +133,7 @@ class Choice:
     def end(self, reason: FinishReason) -> None:
         """There is no more text: say so."""
         if self._parser is not None:
-            parts = self._parser.flush()
-            if parts:
-                self.exchange.sink.parts(self.index, parts, None)
+            self._read(self._parser, None, None)
             if self._parser.called and reason == "stop":
                 reason = "tool_calls"
         self.exchange.choice_finished(self, reason)

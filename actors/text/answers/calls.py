@@ -9,6 +9,8 @@ from actors.text.answers.parts import Writer
 
 NAMES = frozenset({"name"})
 ARGUMENTS = frozenset({"arguments", "parameters"})
+MAX_NAME_CHARACTERS = 1000
+"""What is longer than this, with no arguments behind it yet, is no tool's name."""
 _SPACE = " \t\r\n"
 
 
@@ -57,26 +59,32 @@ class CallObject:
     """
 
     def __init__(self, writer: Writer, known: frozenset[str] | None) -> None:
-        self.raw = ""
         self.over = False
         self.is_call = False
         self.failed = False
         self._writer = writer
         self._known = known
+        self._raw: list[str] = []
         self._at = _At.OPENING
         self._key = ""
-        self._value = ""
+        self._value: list[str] = []
+        """Its characters: joined once, as an answer may be one long value."""
         self._nested: JsonValue | None = None
         self._waiting: str | None = None
         """Arguments that came before the name."""
         self._has_arguments = False
         self._escaped = False
 
+    @property
+    def raw(self) -> str:
+        """What was read of it, until it was known to be a call."""
+        return "".join(self._raw)
+
     def push(self, text: str) -> str:
         """Read on; returns what is behind the object, or behind the place where it failed."""
         for at, character in enumerate(text):
             if not self.is_call:
-                self.raw += character
+                self._raw.append(character)
             self._take(character)
             if self.over or self.failed:
                 return text[at + 1 :]
@@ -122,7 +130,7 @@ class CallObject:
     # -- values --------------------------------------------------------------------------------
 
     def _begin_value(self, character: str) -> None:
-        self._value, self._escaped, self._at = "", False, _At.IN_VALUE
+        self._value, self._escaped, self._at = [], False, _At.IN_VALUE
         self._nested = None
         if character in ",}":
             self._fail()
@@ -130,7 +138,7 @@ class CallObject:
             self._nested = JsonValue()
             self._in_value(character)
         else:
-            self._value = character
+            self._value.append(character)
 
     def _in_value(self, character: str) -> None:
         if self._nested is not None:
@@ -140,7 +148,7 @@ class CallObject:
                 self._at = _At.BEHIND_VALUE
                 self._value_read()
         elif self._value[0] == '"':
-            self._value += character
+            self._value.append(character)
             if self._escaped:
                 self._escaped = False
             elif character == "\\":
@@ -153,14 +161,14 @@ class CallObject:
             self._at = _At.BEHIND_VALUE
             self._take(character)
         else:
-            self._value += character
+            self._value.append(character)
 
     def _nested_text(self, character: str) -> None:
         """A nested value goes out as it comes, if it is the arguments of a call known by name."""
         if self._key in ARGUMENTS and self.is_call:
             self._writer.arguments(character)
         else:
-            self._value += character
+            self._value.append(character)
 
     def _value_read(self) -> None:
         if self._key in NAMES and not self.is_call:
@@ -168,10 +176,10 @@ class CallObject:
         elif self._key in ARGUMENTS and not self._has_arguments:
             self._has_arguments = True
             if self._nested is None or not self.is_call:
-                self._arguments(_as_arguments(self._value))
+                self._arguments(_as_arguments("".join(self._value)))
 
     def _name(self) -> None:
-        name = _loaded(self._value)
+        name = _loaded("".join(self._value))
         if not isinstance(name, str) or (self._known is not None and name not in self._known):
             self._fail()
             return
@@ -200,15 +208,23 @@ class CallObject:
         self.failed = True
 
 
+def sound(text: str) -> str:
+    """Without halves of characters, which a model can write as escapes and nobody can encode."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _loaded(text: str) -> object:
+    """None for what is no JSON, or nested too deeply to be read."""
     try:
         value: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return value
+    return sound(value) if isinstance(value, str) else value
 
 
 def _as_arguments(text: str) -> str:
     """Some models put the arguments' JSON into a string once more; null stands for none."""
     value = _loaded(text) if text[:1] == '"' else text
+    if value is None:
+        return text
     return "{}" if value == "null" else str(value)

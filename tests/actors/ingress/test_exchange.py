@@ -17,6 +17,7 @@ from actors.messages.sampling import Logprobs, Sampling
 from actors.messages.submit import TokenPrompt
 from actors.runtime.address import Address
 from actors.runtime.metrics import Metrics
+from actors.text.answers.parser import AnswerParser
 from actors.text.answers.parts import Part
 from actors.text.stop_strings import StopAutomaton, StopMatcher
 from tests.service import text_of, tokenizer
@@ -188,3 +189,22 @@ def test_usage_counts_each_prompt_once_and_every_answer(prompts: int, choices: i
     assert usage.completion_tokens == 2 * choices
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     assert usage.prompt_tokens_details.cached_tokens == sum(range(1, prompts + 1))
+
+
+def test_an_answer_that_cannot_be_read_fails_alone() -> None:
+    class Broken(AnswerParser):
+        def push(self, text: str) -> list[Part]:
+            raise RecursionError(text)
+
+    made, sink = exchange()
+    [choice] = made.choices
+    choice._parser = Broken(None, None)
+    choice.deliver(tokens_of("hello"), None)
+    choice.deliver(tokens_of("hello"), None)
+    choice.finish("stop")
+
+    assert made.ended.is_set()
+    assert made.error is not None
+    assert made.error.status == 500
+    assert "hello" not in made.error.message
+    assert sink.texts == {}

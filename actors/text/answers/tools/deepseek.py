@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from actors.text.answers.calls import JsonValue
+from actors.text.answers.calls import MAX_NAME_CHARACTERS, JsonValue
 from actors.text.answers.parts import Part, ToolParser, Writer
 from actors.text.answers.scanning import cut
 
@@ -55,8 +55,7 @@ class DeepSeek(ToolParser):
             case "head":
                 at = text.find("{")
                 if at < 0:
-                    self._rest = text
-                    return ""
+                    return self._no_arguments_yet(text)
                 self._writer.begin(_name(text[:at]))
                 self._value, self._state = JsonValue(), "arguments"
                 return text[at:]
@@ -68,6 +67,14 @@ class DeepSeek(ToolParser):
                         return text[at + 1 :]
                 self._writer.arguments(text)
                 return ""
+
+    def _no_arguments_yet(self, text: str) -> str:
+        if len(text) > MAX_NAME_CHARACTERS:
+            self._writer.content(CALL_BEGIN + text)
+            self._state = "content"
+        else:
+            self._rest = text
+        return ""
 
     def _after(self, marker: str, rest: str) -> str:
         if not marker:

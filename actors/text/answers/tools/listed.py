@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from actors.text.answers.calls import CallObject, JsonValue
+from actors.text.answers.calls import MAX_NAME_CHARACTERS, CallObject, JsonValue
 from actors.text.answers.parts import Part, ToolParser, Writer
 from actors.text.answers.scanning import cut
 
@@ -82,6 +82,10 @@ class Listed(ToolParser):
 
     def _name(self, text: str) -> str:
         at = text.find("{")
+        if at < 0 and len(text) > MAX_NAME_CHARACTERS:
+            self._writer.content(MARK + text)
+            self._state = "content"
+            return ""
         if at < 0:
             self._rest = text
             return ""

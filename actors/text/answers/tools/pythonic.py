@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 
+from actors.text.answers.calls import sound
 from actors.text.answers.parts import Part, ToolParser, Writer
 
 START, END = "<|python_start|>", "<|python_end|>"
@@ -120,6 +121,7 @@ def _parse(source: str) -> tuple[str, str] | None:
         arguments = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
         if None in arguments:  # **something
             return None
-        return ast.unparse(call.func), json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        return ast.unparse(call.func), sound(text)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -258,3 +259,44 @@ def test_every_call_that_json_can_hold_comes_back(calls: list[tuple[str, dict[st
     assert found("llama3_json", ";".join(objects)) == ("", expected)
     assert found("mistral", f"[TOOL_CALLS][{', '.join(objects)}]") == ("", expected)
     assert found("listed", f"[{','.join(objects)}]") == ("", expected)
+
+
+UNREADABLE = [
+    ("hermes", '<tool_call>{"name": ' + "[" * 5000 + "]" * 5000 + "}</tool_call>"),
+    ("hermes", '<tool_call>{"name": "\\ud800", "arguments": {}}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "time", "arguments": "\\ud800"}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "time", "arguments": "\\x"}</tool_call>'),
+    ("listed", '[{"name": "\\udfff", "parameters": {}}]'),
+    ("llama3_json", '{"name": "time", "parameters": "\\ud800"}'),
+    ("pythonic", '[time(zone="\\ud800")]'),
+    ("mistral", "[TOOL_CALLS]" + "no brace " * 1000),
+    ("deepseek", "<｜tool▁call▁begin｜>" + "no brace " * 1000),  # noqa: RUF001
+]
+
+
+@pytest.mark.parametrize(("family", "text"), UNREADABLE)
+def test_whatever_a_model_writes_can_be_sent(family: Any, text: str) -> None:
+    """Whoever asks can have a model write anything, and the parts leave as JSON in UTF-8."""
+    for size in (1, 7, len(text)):
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        parts = read(parser_of(tools=family), pieces)
+        assert msgspec.json.encode(parts)
+        assert not any(isinstance(part, CallArguments) and part.text == "None" for part in parts)
+
+
+@pytest.mark.parametrize("family", ["mistral", "deepseek"])
+def test_what_never_comes_to_arguments_is_text(family: Any) -> None:
+    mark, text = next((text[:12], text) for name, text in UNREADABLE if name == family)
+    content, _, calls = joined(read(parser_of(tools=family), [text, "more"]))
+    assert content.startswith(mark)
+    assert content.endswith("more")
+    assert calls == []
+
+
+def test_a_long_answer_that_is_no_call_is_read_in_linear_time() -> None:
+    """It took minutes for a megabyte when each character copied all before it."""
+    parser = parser_of(tools="llama3_json")
+    piece = "abcdefgh" * 128
+    parts = read(parser, ['{"answer": "', *[piece] * 256, '"}'])
+
+    assert joined(parts)[0] == '{"answer": "' + piece * 256 + '"}'
