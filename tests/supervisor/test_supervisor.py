@@ -499,7 +499,8 @@ def test_a_child_that_cannot_be_spawned_ends_the_first_start_with_the_reason(
 
 
 def test_a_frozen_zygote_is_replaced_when_it_does_not_fork_in_time(tmp_path: Path) -> None:
-    with running(tmp_path, str(HELLO), "--set", "children.hello.start_deadline=1s") as live:
+    # Just before the watchdog would see it.
+    with running(tmp_path, str(HELLO), "--set", "children.hello.start_deadline=1.4s") as live:
         live.until("ready")
         os.kill(live.pid("zygote/own"), signal.SIGSTOP)
 
