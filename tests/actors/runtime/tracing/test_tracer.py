@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,6 +25,17 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _alone(_no_variables: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is given up here goes on trying in a thread, with random pauses. Whoever tests by random
+    examples in the same process would be disturbed."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "tracing-close":
+            thread.join(30.0)
 
 
 def make(url: str, metrics: Metrics | None = None, sample: float | None = None) -> Tracer:
