@@ -10,7 +10,9 @@ New up before old down. In order:
    Where nobody else plays one of its roles, a stand-in with the new spec and a free number is
    started before, and dismissed after: clients see no gap, and a spec that cannot start is found
    out before anything old was touched. `Recipe.surge` says whether there can be a stand-in; one
-   cannot share a port or a GPU. Then the role has a gap, as long as its stop and start take.
+   cannot share a port or a GPU. Then the role has a gap, as long as its stop and start take. Where
+   a role goes from one process to another, who takes it over is replaced before who gives it up,
+   or, if both do both, has a stand-in until all are replaced.
 5. What is no longer wanted is dismissed, in reverse start order.
 
 Processes that somebody has stopped stay stopped. What does not differ is not touched.
@@ -18,7 +20,7 @@ Processes that somebody has stopped stay stopped. What does not differ is not to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import structs
 
@@ -73,10 +75,7 @@ class _Rollout:
             self.take(Adopt(target))
         for id_ in _outermost(new, wanted):
             self.take(Bring(id_))
-        for leaf in leaves(target):
-            running = self.stage.running.get(leaf.id)
-            if running is not None and not same_process(running, leaf):
-                self.replace(leaf.id)
+        self._replace_changed(target)
         self._dismiss(id_ for id_ in self.stage.present if id_ not in wanted)
         return self.taken
 
@@ -88,10 +87,45 @@ class _Rollout:
         if not (alone and recipe(spec).surge):
             self.take(Replace(id_))
             return
-        stand_in = renumbered(spec, self._free_number(spec))
-        self.take(StandIn(self.stage.present[id_].supervisor, stand_in))
+        stand_in = self._stand_in(spec)
         self.take(Replace(id_))
-        self.take(Dismiss(stand_in.id))
+        self.take(Dismiss(stand_in))
+
+    def _stand_in(self, spec: ChildSpec) -> str:
+        """Start one for a process that is there; its id."""
+        stand_in = renumbered(spec, self._free_number(spec))
+        self.take(StandIn(self.stage.present[spec.id].supervisor, stand_in))
+        return stand_in.id
+
+    def _replace_changed(self, target: SupervisorSpec) -> None:
+        running = self.stage.running
+        changed = [
+            leaf
+            for leaf in leaves(target)
+            if leaf.id in running and not same_process(running[leaf.id], leaf)
+        ]
+        wanted = frozenset[str]().union(*map(roles, leaves(target)))
+        helping: list[str] = []
+        while changed:
+            leaf = next((one for one in changed if not self._given_up(one, wanted)), changed[0])
+            changed.remove(leaf)
+            helping.extend(self._stand_ins_of_heirs(leaf, changed, wanted))
+            self.replace(leaf.id)
+        for id_ in helping:
+            self.take(Dismiss(id_))
+
+    def _stand_ins_of_heirs(
+        self, leaf: ChildSpec, others: Iterable[ChildSpec], wanted: frozenset[str]
+    ) -> Iterator[str]:
+        """Start them for those of the others that take over what this process gives up."""
+        for heir in others:
+            if self._given_up(leaf, wanted) & roles(heir) and recipe(heir).surge:
+                yield self._stand_in(heir)
+
+    def _given_up(self, leaf: ChildSpec, wanted: frozenset[str]) -> frozenset[str]:
+        """Of the `wanted` roles those that nobody would play once this process is replaced."""
+        lost = roles(self.stage.running[leaf.id]) - roles(leaf) - self.stage.roles_without(leaf.id)
+        return lost & wanted
 
     def _done(self) -> set[str]:
         """Temporary processes that have ended and are forgotten: nothing brings them back."""

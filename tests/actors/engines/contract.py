@@ -523,9 +523,11 @@ class EngineContract:
                 engine.submit(request_of(1, prompt_of(10), 30))
                 assert engine.busy
                 await listener.until(lambda: bool(listener.outputs))
-                early = engine.progress
+                early, was_over = engine.progress, bool(listener.finishes(1))
                 await listener.until(lambda: bool(listener.finishes(1)))
-                assert before < early < engine.progress
+                # An engine of other threads may have ended before it was looked at.
+                assert before < early
+                assert was_over or early < engine.progress
                 await settled(lambda: not engine.busy)
 
         run(test())

@@ -34,6 +34,16 @@ def stage_after(stage: Stage, steps: list[Step]) -> Stage:
     return stage
 
 
+def two_nodes(**plays: tuple[str, ...]) -> SupervisorSpec:
+    """Nodes of these names, playing these roles."""
+    actors = {
+        name: ", ".join(f"{{actor: 'pkg.mod:Part', role: {role}}}" for role in roles)
+        for name, roles in plays.items()
+    }
+    children = ", ".join(f"{{name: {name}, actors: [{said}]}}" for name, said in actors.items())
+    return tree_of(f"children: [{children}]")
+
+
 def assert_at_rest(stage: Stage, spec: SupervisorSpec) -> None:
     assert stage.adopted == spec
     assert dict(stage.present) == places(spec)
@@ -82,6 +92,31 @@ def test_a_role_that_is_there_before_and_after_is_there_all_the_while(change: Ch
         assert kept <= theatre.players.keys()
 
     Theatre(before, watch).take(rollout(Stage.of(before), after))
+
+
+def test_who_takes_a_role_over_is_replaced_before_who_gives_it_up() -> None:
+    before = two_nodes(a=("own", "common"), b=("other",))
+    after = two_nodes(a=("own",), b=("other", "common"))
+
+    replaced = [step.id for step in rollout(Stage.of(before), after) if isinstance(step, Replace)]
+
+    assert replaced == ["b/0", "a/0"]
+
+
+def test_of_two_that_exchange_roles_one_has_a_stand_in_until_both_are_replaced() -> None:
+    before = two_nodes(a=("one",), b=("other",))
+    after = two_nodes(a=("other",), b=("one",))
+
+    steps = [
+        step for step in rollout(Stage.of(before), after) if getattr(step, "id", "") != "zygote/own"
+    ]
+
+    assert [(type(step), getattr(step, "id", None)) for step in steps[-4:]] == [
+        (StandIn, None),
+        (Replace, "a/0"),
+        (Replace, "b/0"),
+        (Dismiss, "b/1"),
+    ]
 
 
 @given(changes())
