@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from actors.runtime.address import Address
+from actors.runtime.errors import NoSuchActor
 from actors.runtime.message import Message
 from actors.runtime.node import Node
 from actors.runtime.registry.etcd import EtcdRegistry
@@ -67,8 +68,12 @@ def tell(live: Live, message: Message, to: Address = FAULTY) -> None:
 
 def ask_pid(live: Live, of: Address = FAULTY) -> int:
     async def send() -> int:
-        async with a_node_beside(live) as node:
-            return await node.ask(of, WhoAreYou(), reply=int, timeout_s=DEADLINE_S)
+        async with a_node_beside(live) as node, asyncio.timeout(DEADLINE_S):
+            while True:
+                try:
+                    return await node.ask(of, WhoAreYou(), reply=int, timeout_s=DEADLINE_S)
+                except NoSuchActor:
+                    await asyncio.sleep(0.05)  # it is just connecting to a new NATS
 
     return asyncio.run(send())
 
