@@ -77,7 +77,7 @@ growth: setup ## Cost with streams, workers, prompts and ingress nodes (12 minut
 restart: setup ## How long a killed actor is away (7 minutes)
 	$(BIN)/python -m bench.restart
 
-versus: setup ## This project, NVIDIA Dynamo and sglang-router side by side (15 minutes; installs the peers)
+versus: setup ## This project, NVIDIA Dynamo and sglang-router side by side (12 minutes; installs the peers)
 	$(BIN)/python -m bench.versus_dynamo --json bench/results/versus_dynamo.json --plot bench/results/versus_dynamo.svg
 
 guard: setup ## Counts of what a token and a request cost, held to the stored ones (1 minute)
@@ -86,7 +86,7 @@ guard: setup ## Counts of what a token and a request cost, held to the stored on
 profile: setup ## A flame graph of each process under load (python -m bench.profile --help)
 	$(BIN)/python -m bench.profile
 
-storm: setup ## A service under load in a storm versus profile of kills, stops, successions and changes (3 minutes)
+storm: setup ## A service under load in a storm of kills, stops, successions and changes (3 minutes)
 	$(BIN)/python -m bench.storm
 
 resolve: setup ## Ask pip whether we fit beside TensorRT-LLM 1.2's pins (needs an index)
