@@ -562,9 +562,6 @@ class Ingress(Actor):
             if choice.timer_at <= due:
                 return  # it fires early enough, and then sets itself again
             choice.timer.cancel()
-        else:
-            # Firing in vain costs less than being moved up, as by being assigned.
-            due = min(due, self.clock.now() + self.options.replay.silence_s)
         # Asked of the handle, uvloop has no time for one that is due already.
         choice.timer_at = due
         loop = asyncio.get_running_loop()
