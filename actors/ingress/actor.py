@@ -240,9 +240,9 @@ class Ingress(Actor):
                 exchange.trace.closed(self.clock.precise())
             if self.node.verbose:
                 self._say_over(exchange)
-        self._exchanges.discard(exchange)
-        for choice in exchange.choices:
-            choice.leave()
+            self._exchanges.remove(exchange)
+            for choice in exchange.choices:
+                choice.leave()
         self._finished += 1
         if not self._exchanges:
             self._idle.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -63,8 +62,7 @@ class Choice:
     def leave(self) -> None:
         """The exchange is over. Without this all that a request had would wait for the collector
         of cycles."""
-        with contextlib.suppress(AttributeError):
-            del self.exchange
+        del self.exchange
 
     def hurry(self) -> None:
         """The sink is open: go its faster way, if nothing has to be looked for in the text."""

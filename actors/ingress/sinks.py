@@ -38,7 +38,6 @@ from actors.messages.names import Kind
 from actors.messages.sampling import Logprobs
 from actors.text.answers.parts import CallArguments, CallBegin, Content, Part, Reasoning
 
-CountUsage = Callable[[], Usage]
 Lane = Callable[[bytes], None]
 """Takes text that is not empty, escaped as in a JSON string."""
 MAX_READY_SIZE = 2048

@@ -60,6 +60,8 @@ class Tokenizer:
         self._spelling = spelling_of(tokenizer)
         self._tables: dict[frozenset[int], TokenBytes] = {}
         """By the tokens that are hidden. One entry for each set of markers a model has."""
+        # Here, as tokenizers are loaded in a thread: it takes milliseconds.
+        self._words = Words.of(tokenizer, self._encode_each)
 
     @classmethod
     def load(
@@ -109,10 +111,6 @@ class Tokenizer:
         if self._words is not None:
             return list(map(self._words.encode, texts))
         return self._encode_each(texts)
-
-    @functools.cached_property
-    def _words(self) -> Words | None:
-        return Words.of(self._tokenizer, self._encode_each)
 
     def _encode_each(self, texts: list[str], *, add_special_tokens: bool = False) -> list[bytes]:
         # The plain `encode` keeps the GIL; the batch form does not, and the fast one of it skips
