@@ -1,4 +1,10 @@
-PYTHON ?= python3
+# Which Python makes .venv: the fastest build of python3's version that is here, or the one named.
+ifdef PYTHON
+CHOSEN = $(PYTHON)
+else
+PYTHON = python3
+CHOSEN = $$(python3 bench/interpreter.py)
+endif
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -14,7 +20,7 @@ setup: $(STAMP) ## Create .venv and install the pinned dependencies
 # torch comes first and by itself: everything that depends on it then finds it in place.
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; run: make setup PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(CHOSEN) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -95,7 +101,7 @@ resolve: setup ## Ask pip whether we fit beside TensorRT-LLM 1.2's pins (needs a
 OLDEST := .venv-oldest
 
 oldest: ## The roles on transformers 4.57.1 and numpy 1.26, in an environment of its own (5 minutes)
-	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	test -x $(OLDEST)/bin/python || $(CHOSEN) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
 	grep -viE '^(torch|transformers|tokenizers|huggingface.hub|numpy|hf.xet)==' requirements.lock > $(OLDEST)/rest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints/oldest.txt -r $(OLDEST)/rest.txt

@@ -18,6 +18,7 @@ from supervisor.services import (
     free_ports,
     is_free,
     nats_config,
+    nats_cores,
     parse_version,
     server_environment,
 )
@@ -107,6 +108,21 @@ def test_variables_that_etcd_would_obey_are_kept_from_it() -> None:
     environ = {"ETCD_DATA_DIR": "/elsewhere", "PATH": "/bin"}
 
     assert server_environment(environ) == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize(("cores", "used"), [(1, "1"), (2, "1"), (15, "1"), (16, "2"), (128, "16")])
+def test_nats_uses_an_eighth_of_the_cores(cores: int, used: str) -> None:
+    assert nats_cores(cores) == used
+
+
+def test_nats_uses_as_many_cores_as_the_operator_says(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "state", {})
+    layout.create()
+    environ = {"PATH": str(BUNDLED), "GOMAXPROCS": "3"}
+
+    nats = embed_nats(layout, environ, 4222)
+
+    assert nats.server.env == (("GOMAXPROCS", "3"),)
 
 
 def test_the_bundled_servers_are_there() -> None:
