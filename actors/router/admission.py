@@ -149,11 +149,6 @@ class AdmissionQueue(Generic[T]):
         self._line, self._orders = [], []
         return items
 
-    @property
-    def next_deadline(self) -> float | None:
-        """When `expire` has something to do."""
-        return min((one.deadline for one in self._line), default=None)
-
     def retry_after_s(self, now: float) -> float:
         """When the queue that is there now will have drained."""
         expected_s = self._expected_s(len(self._line), now)

@@ -149,7 +149,7 @@ def test_waiting_ends_at_the_deadline() -> None:
     offer(line, "b", now=1.0, wait_s=2.0)
     offer(line, "c", now=1.0)
 
-    assert line.next_deadline == 3.0
+    assert line.expire(2.9) == []
     assert [one.item for one in line.expire(3.0)] == ["b"]
     assert [one.item for one in line.expire(5.0)] == ["a"]
     assert taken(line) == ["c"]
