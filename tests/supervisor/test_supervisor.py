@@ -496,16 +496,3 @@ def test_a_child_that_cannot_be_spawned_ends_the_first_start_with_the_reason(
     assert live.journal[-1]["child"] == "hello/0"
     assert "cannot be started" in live.journal[-1]["reason"]
     assert processes_of(tmp_path) == []
-
-
-def test_a_frozen_zygote_is_replaced_when_it_does_not_fork_in_time(tmp_path: Path) -> None:
-    # Just before the watchdog would see it.
-    with running(tmp_path, str(HELLO), "--set", "children.hello.start_deadline=1.4s") as live:
-        live.until("ready")
-        os.kill(live.pid("zygote/own"), signal.SIGSTOP)
-
-        os.kill(live.pid("hello/0"), signal.SIGKILL)
-
-        live.until("child_ready", child="hello/0")
-        assert live.child("zygote/own").restarts == 1
-        assert live.status().state == "running"
