@@ -217,7 +217,7 @@ def serve_prefills(options: TransformersOptions, pipe: Connection) -> None:
             number = 0
             while (prompt := await asyncio.to_thread(pipe.recv)) is not None:
                 engine.submit(request(number, prompt, OUTPUT_TOKENS, "prefill"))
-                while (handoff := (await anext(steps))[0].handoff) is None:
+                while (handoff := (await anext(steps)).full[0].handoff) is None:
                     pass
                 pipe.send((handoff.first_token, handoff.ticket))
                 await asyncio.to_thread(pipe.recv)  # the other side has fetched
@@ -249,11 +249,12 @@ class Neighbour:
         decoded = [first]
         async with aclosing(engine.steps()) as steps:  # type: ignore[type-var]  # a generator in fact
             async for outputs in steps:
-                if outputs[0].fetched:
+                [output] = outputs
+                if output.fetched:
                     fetched_s = time.perf_counter() - began
                     self._pipe.send("fetched")
-                decoded += outputs[0].tokens
-                if outputs[0].finish is not None:
+                decoded += output.tokens
+                if output.finish is not None:
                     break
         return decoded, fetched_s
 

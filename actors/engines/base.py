@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -101,6 +101,36 @@ class Output(msgspec.Struct):
     """On the first output, when `Sampling.prompt` asks for them; of an embedding it is the only
     one, and has `finish` STOP."""
 
+    def join(self, after: Output) -> None:
+        """Say what the same request's next output says too: nobody has read either yet."""
+        self.tokens += after.tokens
+        if after.logprobs is not None:
+            self.logprobs = [*(self.logprobs or ()), *after.logprobs]
+        self.finish = after.finish
+        self.error = after.error
+        self.handoff = after.handoff or self.handoff
+        self.fetched = self.fetched or after.fetched
+
+
+class Outputs(msgspec.Struct):
+    """What one step produced. A request is in it once, be it in `full` or in `plain`."""
+
+    full: list[Output] = []
+    plain: list[int] = []
+    """Of requests that produced one token and have nothing else to say, which is nearly all: two
+    numbers each, the request's id and the token. Never a request's first output. An engine need
+    not use it, but nothing is made for a token then."""
+
+    def __bool__(self) -> bool:
+        return bool(self.full or self.plain)
+
+    def __iter__(self) -> Iterator[Output]:
+        """All of it, for readers in no hurry."""
+        yield from self.full
+        pairs = iter(self.plain)
+        for request_id, token in zip(pairs, pairs, strict=True):
+            yield Output(request_id, [token])
+
 
 class Info(msgspec.Struct, frozen=True):
     """What an engine is, known once it has started."""
@@ -147,9 +177,9 @@ class Engine(ABC):
         ignored."""
 
     @abstractmethod
-    def steps(self) -> AsyncIterator[list[Output]]:
-        """All outputs of each engine step, one list a step, in order; never an empty list. For
-        one consumer. Ends after `close`; raises EngineFailed when the engine broke."""
+    def steps(self) -> AsyncIterator[Outputs]:
+        """All outputs of each engine step, in order; never none. For one consumer. Ends after
+        `close`; raises EngineFailed when the engine broke."""
 
     @abstractmethod
     def load(self) -> Load:

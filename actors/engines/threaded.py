@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from actors.engines.base import Engine, EngineFailed, Info, Output
+from actors.engines.base import Engine, EngineFailed, Info, Output, Outputs
 from actors.engines.journal import CacheJournal
 from actors.messages.cache import CacheEvent
 
@@ -73,14 +73,14 @@ class ThreadedEngine(Engine, Generic[Work]):
             await self._change()
         return self._info
 
-    async def steps(self) -> AsyncIterator[list[Output]]:
+    async def steps(self) -> AsyncIterator[Outputs]:
         while True:
             if self._closing:
                 return
             if self._steps:
                 outputs = self._steps.popleft()
                 self._step_taken()
-                yield outputs
+                yield Outputs(outputs)
             elif self._failed is not None:
                 raise EngineFailed(self._failed)
             else:

@@ -12,7 +12,7 @@ from actors.messages.sampling import Findings, Logprobs
 from actors.runtime.address import Address
 
 TOKENS_KEPT = 4096
-"""Of one sequence, at least and while it runs; at most twice as many."""
+"""Of one sequence, at least and while it runs; at most three times as many."""
 ENDED_KEPT = 1024
 """Sequences that are over, the last ones."""
 ENDED_TOKENS_KEPT = 262_144
@@ -26,6 +26,7 @@ class Sent(msgspec.Struct):
     first: int
     """The offset of the first token kept."""
     tokens: list[int] = []
+    """The same list all the time. Who appends plain tokens to it by itself calls `trim`."""
     logprobs: list[Logprobs] | None = None
     finish: str = ""
     error: str = ""
@@ -53,15 +54,7 @@ class Sent(msgspec.Struct):
         if chunk.offset == 0:
             self.cached_tokens, self.prompt_tokens = chunk.cached_tokens, chunk.prompt_tokens
             self.findings = chunk.findings
-        if len(tokens) >= 2 * TOKENS_KEPT:
-            self._trim()
-
-    def note_plain(self, token: int) -> None:
-        """Another token goes out, with nothing else to say."""
-        tokens = self.tokens
-        tokens.append(token)
-        if len(tokens) >= 2 * TOKENS_KEPT:
-            self._trim()
+        self.trim()
 
     def from_(self, offset: int) -> Chunk | None:
         """Everything from this offset on as one chunk; None when part of it is not kept."""
@@ -81,7 +74,11 @@ class Sent(msgspec.Struct):
             None if offset else self.findings,
         )
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
+        """Let go of the oldest tokens when there are too many. To be called at least once for each
+        `TOKENS_KEPT` that are added."""
+        if len(self.tokens) < 2 * TOKENS_KEPT:
+            return
         self.first += TOKENS_KEPT
         del self.tokens[:TOKENS_KEPT]
         if self.logprobs is not None:

@@ -8,16 +8,15 @@ told to the other worker of a pair.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import msgspec
 
-from actors.engines.base import Finish, Handoff, Output, Phase, Request
+from actors.engines.base import Finish, Handoff, Output, Outputs, Phase, Request
 from actors.messages.frame import Chunk
 from actors.messages.key import RequestKey, count_tokens
 from actors.messages.work import Decode, Fetched, Generate, Prefill
 from actors.runtime.address import Address
-from actors.worker.history import Ended, Sent
+from actors.worker.history import TOKENS_KEPT, Ended, Sent
 
 Work = Generate | Prefill | Decode
 MIN_BUDGET_S = 0.001
@@ -54,12 +53,17 @@ class Job(msgspec.Struct):
     """When its first output came, or its blocks; 0 before."""
     begun: bool = False
     """Whether a token of it has been sent from here."""
+    flows: bool = False
+    """Begun, and not handed off: a token of it may be all that there is to say."""
     number: int = 0
     epoch: int = 0
     """Of its key, at hand."""
+    tokens: list[int] = []
+    """Those of its history, at hand."""
 
     def __post_init__(self) -> None:
         self.number, self.epoch = self.work.key.number, self.work.key.epoch
+        self.tokens = self.history.tokens
 
     @property
     def key(self) -> RequestKey:
@@ -166,34 +170,36 @@ class Jobs:
         unneeded, self._unneeded = self._unneeded, []
         return unneeded
 
-    def step(self, outputs: Iterable[Output], me: Address, now: float = 0.0) -> Step:
+    def step(self, outputs: Outputs, me: Address, now: float = 0.0) -> Step:
         """Turn the outputs of one engine step into messages."""
         step = Step({}, {}, [], [], [], [], [], [])
         bundles: list[Bundle] = []
         find = self._by_id.get
-        for output in outputs:
+        plain = outputs.plain
+        for output in outputs.full:
             job = find(output.id)
+            if job is not None and job.flows and _is_plain(output):
+                plain += (output.id, output.tokens[0])
+            elif job is not None:
+                self._take(job, output, me, step, now)
+        pairs = iter(plain)
+        # Nearly all that engines say goes this way: nothing is made for it.
+        for number, token in zip(pairs, pairs, strict=True):
+            job = find(number)
             if job is None:
                 continue
-            tokens = output.tokens
-            if (
-                len(tokens) == 1
-                and job.begun
-                and output.finish is None
-                and output.logprobs is None
-                and output.handoff is None
-                and not output.fetched
-                and not job.handed_off
-            ):
-                # Nearly every output is one of these: nothing is made for it.
-                plain = job.bundle.plain
-                if not plain:
-                    bundles.append(job.bundle)
-                plain += (job.number, job.epoch, job.sent, tokens[0])
-                job.sent += 1
-                job.history.note_plain(tokens[0])
-            else:
-                self._take(job, output, me, step, now)
+            if not job.flows:
+                self._take(job, Output(number, [token]), me, step, now)
+                continue
+            bundle = job.bundle
+            if not bundle.plain:
+                bundles.append(bundle)
+            sent = job.sent
+            bundle.plain += (job.number, job.epoch, sent, token)
+            job.sent = sent + 1
+            job.tokens.append(token)
+            if not sent % TOKENS_KEPT:
+                job.history.trim()
         for bundle in bundles:
             step.plain[bundle.ingress], bundle.plain = bundle.plain, []
         return step
@@ -215,7 +221,7 @@ class Jobs:
             step.fetched.append((work.context, Fetched(key)))
             step.arrived.append((job, output.fetched_bytes))
         if output.tokens and not job.begun:
-            job.begun = True
+            job.begun = job.flows = True
             step.began.append((job, output.cached_tokens))
         if output.tokens or output.finish is not None:
             finish = "" if output.finish is None else output.finish.value
@@ -238,7 +244,7 @@ class Jobs:
             job.sent += len(output.tokens)
             job.history.note(chunk)
         if output.handoff is not None and isinstance(work, Prefill):
-            job.handed_off = True
+            job.handed_off, job.flows = True, False
             left_s = max(MIN_BUDGET_S, job.until - now) if work.budget_s else 0.0
             decode = _decode(work, output.handoff, me, left_s)
             step.decodes.append((work.generation, decode))
@@ -249,6 +255,17 @@ class Jobs:
                 step.fetched.append((work.context, Fetched(key)))
             self.drop(job, remember=True)
             step.over.append((job, output.finish.value))
+
+
+def _is_plain(output: Output) -> bool:
+    """Whether it is one token, and nothing else is said."""
+    return (
+        len(output.tokens) == 1
+        and output.finish is None
+        and output.logprobs is None
+        and output.handoff is None
+        and not output.fetched
+    )
 
 
 def failure(key: RequestKey, sent: int, text: str) -> Chunk:

@@ -3,13 +3,13 @@ sometimes happens, and has a run fail at once where a life is taken for another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from actors.engines.base import Finish, Output
+from actors.engines.base import Finish, Outputs
 from actors.engines.simulated import SimulatedEngine
 from actors.ingress import session as life
 from actors.ingress.session import Session
@@ -144,7 +144,7 @@ def _the_cancelled_are_not_spoken_of(world: World) -> Iterator[None]:
     """A request that is cancelled has no end: whoever cancelled it has forgotten it."""
     step = Jobs.step
 
-    def stepping(self: Jobs, outputs: Iterable[Output], me: Address, now: float = 0.0) -> Step:
+    def stepping(self: Jobs, outputs: Outputs, me: Address, now: float = 0.0) -> Step:
         done = step(self, outputs, me, now)
         for chunks in done.frames.values():
             for chunk in chunks:

@@ -16,6 +16,7 @@ from actors.engines.base import (
     Finish,
     Info,
     Output,
+    Outputs,
     Request,
     RequestRefused,
 )
@@ -58,9 +59,9 @@ class SimulatedEngine(Engine):
         self._timing = options.timing
         self._scheduler = Scheduler(options, uuid.uuid4().hex)
         self._script = Script(options.faults)
-        self._outbox: deque[list[Output]] = deque()
+        self._outbox: deque[Outputs] = deque()
         self._unread_steps = 0
-        self._notices: list[Output] | None = None  # the outbox's last list, while no step follows
+        self._notices: Outputs | None = None  # the outbox's last, while no step follows
         self._news = asyncio.Event()
         self._step_timer: asyncio.Handle | None = None
         self._request_timers: dict[int, asyncio.TimerHandle] = {}  # fetches, and kept blocks' ends
@@ -125,7 +126,7 @@ class SimulatedEngine(Engine):
         if request_id in self._request_timers and request_id not in self._fetches:
             self._let_go(request_id)
 
-    async def steps(self) -> AsyncIterator[list[Output]]:
+    async def steps(self) -> AsyncIterator[Outputs]:
         while True:
             while self._outbox:
                 outputs = self._outbox.popleft()
@@ -234,7 +235,7 @@ class SimulatedEngine(Engine):
             self._strike(fault)
         if self._state != "ready":
             return
-        for output in outputs:
+        for output in outputs.full:
             if output.handoff is not None:
                 self._after(self.options.handoff_ttl_s, self._expire, output.id)
         if outputs:
@@ -262,12 +263,12 @@ class SimulatedEngine(Engine):
         self._wake()
 
     def _notify(self, output: Output) -> None:
-        """Hand out what no step produced. Such lists are merged while no step comes between, so
+        """Hand out what no step produced. Such outputs are merged while no step comes between, so
         that they add at most one to each unread step."""
         if self._notices is None:
-            self._notices = []
+            self._notices = Outputs()
             self._outbox.append(self._notices)
-        self._notices.append(output)
+        self._notices.full.append(output)
         self._news.set()
 
     # --- timers and faults ---

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from actors.engines.base import Output
+from actors.engines.base import Output, Outputs
 
 FromOne = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -123,17 +123,19 @@ class Script:
         due = [f for f in self._pending if isinstance(f, FailHandoff)]
         return self._fire([f for f in due if f.handoff == self._handoffs])
 
-    def at_outputs(self, outputs: list[Output]) -> list[Fault]:
+    def at_outputs(self, outputs: Outputs) -> list[Fault]:
         """What happens because of these tokens. A dropped token is taken out of its output, and
         the output with it unless it says more."""
         if not self._targets:
             return []
         fired: list[Fault] = []
-        for output in list(outputs):
+        everything = list(outputs)
+        outputs.full, outputs.plain = everything, []
+        for output in list(everything):
             if output.id not in self._targets:
                 continue
             if output.tokens:
-                fired += self._at_tokens(output, outputs)
+                fired += self._at_tokens(output, everything)
             if output.finish is not None or output.handoff is not None:
                 del self._targets[output.id], self._produced[output.id]
         return fired

@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from actors.engines.base import Finish, Handoff, Output, Request, RequestRefused
+from actors.engines.base import Finish, Handoff, Output, Outputs, Request, RequestRefused
 from actors.engines.journal import CacheJournal
 from actors.engines.simulated.options import SimulatedOptions
 from actors.engines.simulated.sequence import TICKET_VERSION, Sequence, Ticket
@@ -139,35 +139,35 @@ class Scheduler:
             fetches=tuple(fetches),
         )
 
-    def complete(self) -> list[Output]:
-        """The step is over: what each sequence that is still here says. May be empty."""
-        outputs: list[Output] = []
+    def complete(self) -> Outputs:
+        """The step is over: what each sequence that is still here says. May be none."""
+        full: list[Output] = []
+        plain: list[int] = []
         ended: list[int] = []
         draw = self._words.draw
         for sequence in self._decoding.values():
             position = len(sequence.tokens)
-            if sequence.plain:
+            if sequence.plain and sequence.left > 1:
+                # Where the time of a simulated token goes.
                 token = draw(sequence.key, position)
                 sequence.tokens.append(token)
                 sequence.left -= 1
-                output = Output(sequence.id, [token])
-                if sequence.left == 0:
-                    output.finish = Finish.LENGTH
+                plain += (sequence.id, token)
             else:
                 output = self._say(sequence)
-            outputs.append(output)
+                full.append(output)
+                if output.finish is not None:
+                    ended.append(sequence.id)
             sequence.until_full -= 1
-            if sequence.until_full == 0:
+            if not sequence.until_full:
                 self._publish(sequence, position)
                 self._begin_block(sequence)
-            if output.finish is not None:
-                ended.append(sequence.id)
         for request_id in ended:
             self._remove(request_id)
         for sequence in list(self._prefilling.values()):
-            self._advance_prompt(sequence, outputs)
+            self._advance_prompt(sequence, full)
         self._journal.apply(self._pool.take_changes())
-        return outputs
+        return Outputs(full, plain)
 
     @property
     def idle(self) -> bool:

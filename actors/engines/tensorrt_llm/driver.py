@@ -231,7 +231,7 @@ class Driver:
                 self._flush()
             self._pending[number] = output
         else:
-            _merge(before, output)
+            before.join(output)
 
     def _flush(self) -> None:
         if self._pending:
@@ -322,14 +322,3 @@ async def _cache_changes(session: Session, reader: EventReader) -> AsyncIterator
             log.warning("cache_events_lost", times=reader.seen.lost)
         if changes:
             yield CacheChanged(changes)
-
-
-def _merge(before: Output, after: Output) -> None:
-    """Two outputs of one request that nobody has read yet, as one."""
-    before.tokens += after.tokens
-    if after.logprobs is not None:
-        before.logprobs = [*(before.logprobs or ()), *after.logprobs]
-    before.finish = after.finish
-    before.error = after.error
-    before.handoff = after.handoff or before.handoff
-    before.fetched = before.fetched or after.fetched

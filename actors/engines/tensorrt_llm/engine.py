@@ -139,7 +139,15 @@ class TensorRtLlmEngine(ThreadedEngine[Work]):
             self._books.produced(output)
         if not outputs or self._closing:
             return
-        if len(self._steps) < MAX_UNREAD:
+        last = {output.id: output for output in self._steps[-1]} if self._steps else {}
+        both = [last[output.id] for output in outputs if output.id in last]
+        # A number may be used again at once; its two lives do not share an output.
+        if len(self._steps) < MAX_UNREAD or any(output.finish is not None for output in both):
             self._steps.append(outputs)
-        else:
-            self._steps[-1].extend(outputs)
+            return
+        for output in outputs:
+            before = last.get(output.id)
+            if before is None:
+                self._steps[-1].append(output)
+            else:
+                before.join(output)

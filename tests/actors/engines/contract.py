@@ -64,8 +64,11 @@ class Listener:
 
     async def listen(self) -> None:
         async for outputs in self.engine.steps():
-            self.lists.append(outputs)
-            for output in outputs:
+            assert outputs, "a step without outputs is not told of"
+            self.lists.append(list(outputs))
+            ids = [output.id for output in self.lists[-1]]
+            assert len(ids) == len(set(ids)), "a request is in a step's outputs once"
+            for output in self.lists[-1]:
                 self.outputs.setdefault(output.id, []).append(output)
             self._heard.set()
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actors.engines.base import Finish, Handoff, Output
+from actors.engines.base import Finish, Handoff, Output, Outputs
 from actors.messages.frame import Chunk, Frame
 from actors.messages.key import RequestKey
 from actors.messages.sampling import Sampling
@@ -57,7 +57,7 @@ def test_a_decode_carries_the_handoff_and_counts_the_first_token_as_sent() -> No
     request, _ = jobs.add(decode(key()))
     assert request is not None
 
-    step = jobs.step([Output(request.id, [78])], OTHER)
+    step = jobs.step(Outputs([Output(request.id, [78])]), OTHER)
 
     assert (request.phase, request.handoff) == ("decode", Handoff(77, b"ticket"))
     assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 1, [78])]}
@@ -67,7 +67,9 @@ def test_a_finished_prefill_sends_its_token_and_hands_the_sequence_over() -> Non
     jobs = Jobs()
     number = added(jobs, prefill(key()))
 
-    step = jobs.step([Output(number, [77], handoff=Handoff(77, b"ticket"), cached_tokens=1)], ME)
+    step = jobs.step(
+        Outputs([Output(number, [77], handoff=Handoff(77, b"ticket"), cached_tokens=1)]), ME
+    )
 
     assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [77], cached_tokens=1, prompt_tokens=2)]}
     assert step.decodes == [
@@ -79,9 +81,9 @@ def test_a_finished_prefill_sends_its_token_and_hands_the_sequence_over() -> Non
 def test_a_prefill_that_nobody_fetches_in_time_ends_without_another_chunk() -> None:
     jobs = Jobs()
     number = added(jobs, prefill(key()))
-    jobs.step([Output(number, [77], handoff=Handoff(77, b"ticket"))], ME)
+    jobs.step(Outputs([Output(number, [77], handoff=Handoff(77, b"ticket"))]), ME)
 
-    step = jobs.step([Output(number, [], finish=Finish.CANCELLED)], ME)
+    step = jobs.step(Outputs([Output(number, [], finish=Finish.CANCELLED)]), ME)
 
     assert step == Step({}, {}, [], [])
     assert len(jobs) == 0
@@ -91,7 +93,7 @@ def test_a_prefill_whose_first_token_ends_the_sequence_hands_nothing_over() -> N
     jobs = Jobs()
     number = added(jobs, prefill(key()))
 
-    step = jobs.step([Output(number, [], finish=Finish.STOP)], ME)
+    step = jobs.step(Outputs([Output(number, [], finish=Finish.STOP)]), ME)
 
     assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [], "stop", prompt_tokens=2)]}
     assert step.decodes == []
@@ -106,7 +108,7 @@ def test_a_generation_worker_is_waited_for_after_a_handoff_and_not_after_an_earl
     added(jobs, prefill(key(2)))
     added(jobs, generate(key(3)))
 
-    jobs.step([Output(handed, [7], handoff=Handoff(7, b"t"))], ME)
+    jobs.step(Outputs([Output(handed, [7], handoff=Handoff(7, b"t"))]), ME)
     for number in (1, 2, 3):
         job = jobs.find(key(number))
         assert job is not None
@@ -119,7 +121,7 @@ def test_fetched_blocks_are_reported_to_the_context_worker_without_a_chunk() -> 
     jobs = Jobs()
     number = added(jobs, decode(key()))
 
-    step = jobs.step([Output(number, [], fetched=True)], ME)
+    step = jobs.step(Outputs([Output(number, [], fetched=True)]), ME)
 
     assert (step.frames, step.decodes) == ({}, [])
     assert step.fetched == [(OTHER, Fetched(key()))]
@@ -129,7 +131,7 @@ def test_a_decode_that_fails_before_the_fetch_lets_the_blocks_go() -> None:
     jobs = Jobs()
     number = added(jobs, decode(key()))
 
-    step = jobs.step([Output(number, [], finish=Finish.ERROR, error="no route")], ME)
+    step = jobs.step(Outputs([Output(number, [], finish=Finish.ERROR, error="no route")]), ME)
 
     assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 1, [], "error", "no route")]}
     assert step.fetched == [(OTHER, Fetched(key()))]
@@ -139,7 +141,7 @@ def test_one_step_makes_one_list_of_chunks_for_each_ingress() -> None:
     jobs = Jobs()
     numbers = [added(jobs, generate(key(n, ingress=INGRESSES[n % 2]))) for n in range(6)]
 
-    step = jobs.step([Output(number, [number]) for number in numbers], ME)
+    step = jobs.step(Outputs([Output(number, [number]) for number in numbers]), ME)
 
     assert {ingress: len(chunks) for ingress, chunks in step.frames.items()} == {
         INGRESSES[0]: 3,
@@ -150,10 +152,10 @@ def test_one_step_makes_one_list_of_chunks_for_each_ingress() -> None:
 def test_tokens_with_nothing_else_to_say_go_without_a_chunk_each() -> None:
     jobs = Jobs()
     numbers = [added(jobs, generate(key(n, n, ingress=INGRESSES[n % 2]))) for n in range(4)]
-    jobs.step([Output(number, [1]) for number in numbers], ME)
+    jobs.step(Outputs([Output(number, [1]) for number in numbers]), ME)
 
-    step = jobs.step([Output(number, [number * 10]) for number in numbers], ME)
-    last = jobs.step([Output(numbers[0], [7], finish=Finish.LENGTH)], ME)
+    step = jobs.step(Outputs([Output(number, [number * 10]) for number in numbers]), ME)
+    last = jobs.step(Outputs([Output(numbers[0], [7], finish=Finish.LENGTH)]), ME)
 
     assert step.frames == {}
     assert step.plain == {
@@ -233,14 +235,23 @@ class Interleaving(RuleBasedStateMachine):
         outputs = [Output(number, list(range(tokens)), finish) for number in chosen]
         if finish is not None:
             self.end(chosen)
-        self.check(self.jobs.step(outputs, ME))
+        self.check(self.jobs.step(Outputs(outputs), ME))
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def plain(self, data: st.DataObject) -> None:
+        """One token each, said as numbers by some and as an `Output` by others."""
+        chosen = data.draw(st.lists(st.sampled_from(sorted(self.live)), min_size=1, unique=True))
+        full = [Output(number, [0]) for number in chosen[::2]]
+        plain = [field for number in chosen[1::2] for field in (number, 0)]
+        self.check(self.jobs.step(Outputs(full, plain), ME))
 
     @precondition(lambda self: any(self.open_prefills()))
     @rule(data=st.data())
     def hand_over(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(self.open_prefills()))
         self.handed_off.add(number)
-        step = self.jobs.step([Output(number, [9], handoff=Handoff(9, b"t"))], ME)
+        step = self.jobs.step(Outputs([Output(number, [9], handoff=Handoff(9, b"t"))]), ME)
         assert len(step.decodes) == (number not in self.cancelled)
         self.check(step)
 
@@ -290,7 +301,7 @@ class Interleaving(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The engine ends everything it has, and nothing stays behind."""
         last = [Output(number, [], Finish.CANCELLED) for number in self.live]
-        self.check(self.jobs.step(last, ME))
+        self.check(self.jobs.step(Outputs(last), ME))
         assert len(self.jobs) == 0
 
 
@@ -301,7 +312,7 @@ TestInterleaving.settings = settings(max_examples=60, stateful_step_count=30, de
 def test_what_was_sent_can_be_sent_again_from_any_token_on() -> None:
     jobs = Jobs()
     id_ = added(jobs, generate(key()))
-    jobs.step([Output(id_, [5], cached_tokens=16), Output(id_, [6, 7])], ME)
+    jobs.step(Outputs([Output(id_, [5], cached_tokens=16), Output(id_, [6, 7])]), ME)
 
     assert jobs.again(key(), 0) == Chunk(1, 0, 0, [5, 6, 7], cached_tokens=16, prompt_tokens=2)
     assert jobs.again(key(), 2) == Chunk(1, 0, 2, [7])
@@ -311,7 +322,7 @@ def test_what_was_sent_can_be_sent_again_from_any_token_on() -> None:
 def test_the_end_of_a_sequence_can_be_sent_again_too() -> None:
     jobs = Jobs()
     id_ = added(jobs, generate(key()))
-    jobs.step([Output(id_, [5], finish=Finish.LENGTH)], ME)
+    jobs.step(Outputs([Output(id_, [5], finish=Finish.LENGTH)]), ME)
 
     assert jobs.again(key(), 1) == Chunk(1, 0, 1, [], "length")
 
@@ -319,7 +330,7 @@ def test_the_end_of_a_sequence_can_be_sent_again_too() -> None:
 def test_the_first_token_can_be_sent_again_after_the_handoff() -> None:
     jobs = Jobs()
     id_ = added(jobs, prefill(key()))
-    jobs.step([Output(id_, [5], handoff=Handoff(5, b"t"))], ME)
+    jobs.step(Outputs([Output(id_, [5], handoff=Handoff(5, b"t"))]), ME)
     job = jobs.find(key())
     assert job is not None
     jobs.drop(job, remember=True)
@@ -351,6 +362,6 @@ def test_a_handoff_passes_on_what_is_left_of_the_time() -> None:
     request, _ = jobs.add(Prefill(key(), "r", PROMPT, SAMPLING, OTHER, budget_s=5.0), 100.0)
     assert request is not None
 
-    step = jobs.step([Output(request.id, [5], handoff=Handoff(5, b"t"))], ME, 102.0)
+    step = jobs.step(Outputs([Output(request.id, [5], handoff=Handoff(5, b"t"))]), ME, 102.0)
 
     assert step.decodes[0][1].budget_s == 3.0

@@ -36,7 +36,7 @@ async def timed(engine: SimulatedEngine, *requests: Request) -> list[tuple[float
     heard: list[tuple[float, list[Output]]] = []
     missing = {request.id for request in requests}
     async for outputs in engine.steps():
-        heard.append((round((loop.time() - began) * 1000, 6), outputs))
+        heard.append((round((loop.time() - began) * 1000, 6), list(outputs)))
         missing -= {o.id for o in outputs if o.finish is not None or o.handoff is not None}
         if not missing:
             return heard
@@ -101,7 +101,7 @@ def test_long_prompt_is_computed_in_several_steps_beside_decodes() -> None:
         )
         # Prompt 1 and 6 tokens of prompt 2; then prompt 2's last 16 beside a decode of 1.
         assert [at for at, _ in heard] == [100.0, 210.0, 220.0, 230.0]
-        assert [output.id for output in heard[1][1]] == [1, 2]
+        assert {output.id for output in heard[1][1]} == {1, 2}
         await engine.close()
 
     run(test())
@@ -177,8 +177,9 @@ def test_engine_pauses_when_nobody_reads_and_goes_on_when_somebody_does(speedup:
         assert engine.busy
         tokens: list[int] = []
         async for outputs in engine.steps():
-            tokens += outputs[0].tokens
-            if outputs[0].finish is Finish.LENGTH:
+            [output] = outputs
+            tokens += output.tokens
+            if output.finish is Finish.LENGTH:
                 break
         assert tokens == expected_tokens(prompt_of(10), 0, 20, engine.options.words)
         await engine.close()

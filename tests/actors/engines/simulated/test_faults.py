@@ -163,7 +163,8 @@ async def main():
     await engine.start()
     engine.submit(Request(1, b"abcd", Sampling(max_tokens=9)))
     async for outputs in engine.steps():
-        print(outputs[0].tokens[0], flush=True)
+        [output] = outputs
+        print(output.tokens[0], flush=True)
 
 asyncio.run(main())
 """

@@ -72,7 +72,7 @@ class AnyOrder(RuleBasedStateMachine):
             outputs: list[Output] = []
             while not outputs:
                 self.context.plan()
-                outputs = self.context.complete()
+                outputs = self.context.complete().full
             assert outputs[0].handoff is not None
             self.context.release(prefill.id)
             request = msgspec.structs.replace(request, phase="decode", handoff=outputs[0].handoff)
