@@ -78,6 +78,12 @@ class Gate:
             raise _too_much(key, refusal)
         guest.account = account
 
+    def check(self, request: Request) -> None:
+        """Whether a request may send its body; all others are for `admit` alone. Raises ApiError:
+        401 without a valid key, also on an open path: who probes sends none."""
+        if self._path is not None:
+            self._authenticate(request)
+
     def charge(self, request: Request, exchange: Exchange) -> None:
         """Remember what a request has begun: its key pays for it when it leaves."""
         guest = self._guests.get(request)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +23,7 @@ from actors.ingress.openai import errors
 from actors.ingress.openai.errors import ApiError
 from actors.ingress.openapi import document
 from actors.ingress.options import IngressOptions
+from actors.ingress.room import connections
 from actors.ingress.server import Certificate, Limits, Listener, Request, Response, Trouble
 from actors.ingress.server.routes import Route, Routes
 from actors.ingress.sharing import is_ours, is_taken
@@ -43,6 +46,8 @@ NOT_SERVED = (
 """Paths of the API that clients may try, answered with a 404 that says so."""
 REQUEST_ID = "X-Request-Id"
 """Under the name that OpenAI gives it, where its clients look for it."""
+PROBES = frozenset({"/live", "/health", "/ready", "/metrics"})
+"""Answered beyond the limit of connections, too: a full ingress is not a dead one."""
 SHUTDOWN_S = 1.0
 """For what is still open when draining is over."""
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - only compared with
@@ -108,15 +113,38 @@ class HttpServer:
             body_bytes=options.max_body_bytes,
             head_s=options.header_timeout_s,
             body_s=options.body_timeout_s,
+            connections=self._most_connections(),
             client_s=options.client_timeout_s,
         )
         self._refuse_strangers()
-        listener = Listener(self._handle, self._trouble, limits)
+        listener = Listener(self._handle, self._trouble, limits, self._screen)
         # Always shared, so that a successor can listen before this one stops.
         port = await listener.start(options.host, options.port, reuse_port=True, tls=tls)
         self._listener = listener
+        self._ingress.metrics.before_collect(self._count)
         host = "127.0.0.1" if options.host in EVERYWHERE else options.host
         self.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+
+    def _most_connections(self) -> int:
+        options = self._options
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = connections(options.max_connections, options.max_requests, files)
+        if options.max_connections is not None and most < options.max_connections:
+            log.warning(
+                "max_connections_lowered",
+                wanted=options.max_connections,
+                limit=most,
+                open_files=files,
+                remedy="raise the limit of open files: ulimit -n, LimitNOFILE= of the unit",
+            )
+        return most
+
+    def _count(self) -> None:
+        listener, measures = self._listener, self._ingress.measures
+        if listener is not None:
+            measures.connections.set(listener.connections)
+            measures.over_limit.mirror(listener.over_limit)
+            measures.accept_failures.mirror(listener.accept_failures)
 
     def _certificate(self) -> Certificate | None:
         options, ingress = self._options, self._ingress
@@ -154,6 +182,25 @@ class HttpServer:
         if listener is not None:
             await listener.close(SHUTDOWN_S)
 
+    def _screen(self, request: Request) -> Response | None:
+        """What a request is told when its head is enough to refuse it, if it is."""
+        try:
+            if request.connection.surplus and request.path not in PROBES:
+                text = "The server has as many connections open as it may; try again in a moment."
+                raise errors.unavailable(text, 1.0)
+            if request.has_body:
+                self._gate.check(request)
+        except ApiError as error:
+            route = self._routes.find(request.method, request.path)
+            if self._tracer is not None:
+                self._trace(self._tracer, request, route)
+            response = _answer_of(error)
+            more = self._headers(request)
+            self._leave(request, response)
+            self._finish(route, response, more)
+            return response
+        return None
+
     async def _handle(self, request: Request) -> Response | None:
         """Answer a request; every error in OpenAI's form."""
         route = self._routes.find(request.method, request.path)
@@ -174,16 +221,24 @@ class HttpServer:
             response = _answer_of(errors.internal())
         finally:
             more = self._headers(request)
-            self._gate.leave(request)
-            trace = self._traces.pop(request, None)
-            if trace is not None:
-                trace.end(None if response is None else response.status)
+            self._leave(request, response)
+        self._finish(route, response, more)
+        return response
+
+    def _leave(self, request: Request, response: Response | None) -> None:
+        """It is over, also when its client has gone."""
+        self._gate.leave(request)
+        trace = self._traces.pop(request, None)
+        if trace is not None:
+            trace.end(None if response is None else response.status)
+
+    def _finish(self, route: Route, response: Response | None, more: Mapping[str, str]) -> None:
+        """It has its answer, which `more` belongs to."""
         if response is not None and more:
             response.headers = {**(response.headers or {}), **more}
         # Not what the client wrote as path: that could be anything.
         status = "200" if response is None else str(response.status)
         self._ingress.measures.http.labels(route.pattern or OTHER, status).add()
-        return response
 
     def _trace(self, tracer: Tracer, request: Request, route: Route) -> None:
         trace = tracing.begin(tracer, request, route.pattern)

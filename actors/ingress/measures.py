@@ -146,6 +146,17 @@ class Measures:
             "Tokens produced, or not, to answer /ready.",
             ("model", "outcome"),
         )
+        self.connections = metrics.gauge(
+            "understudy_http_connections", "Connections of clients that are open."
+        ).labels()
+        self.over_limit = metrics.counter(
+            "understudy_http_connections_over_limit_total",
+            "Connections that came while max_connections were open. They are told 503 and closed.",
+        ).labels()
+        self.accept_failures = metrics.counter(
+            "understudy_http_accept_failures_total",
+            "Times that the process had no file descriptor left for a connection, which waits.",
+        ).labels()
         in_progress = metrics.gauge(
             "understudy_requests_in_progress", "Requests begun and not over."
         ).labels()

@@ -82,11 +82,11 @@ class Service(msgspec.Struct):
     async def connect(self) -> socket.socket:
         """A client's end of a connection that the ingress has accepted."""
         mine, other = socket.socketpair()
-        mine.setblocking(False)  # noqa: FBT003 - positional in the standard library
+        for end in (mine, other):
+            end.setblocking(False)  # noqa: FBT003 - positional in the standard library
         listener = self.ingress._server._listener  # noqa: SLF001 - there is no other way in
         assert listener is not None
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(listener._connect, other)  # noqa: SLF001
+        listener.enter(other)
         return mine
 
     async def exchange(

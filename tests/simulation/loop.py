@@ -105,7 +105,6 @@ class SimLoop(asyncio.AbstractEventLoop):
         """What was raised where nobody could catch it."""
         self.after_turn: Callable[[], None] = lambda: None
         self.listeners: dict[tuple[Proc, int], Any] = {}
-        self.listen: Callable[..., Any] | None = None
         self._runnable: list[Proc] = []
         self._timers: list[tuple[float, int, asyncio.TimerHandle, Proc]] = []
         self._sequence = 0
@@ -292,11 +291,20 @@ class SimLoop(asyncio.AbstractEventLoop):
     ) -> list[tuple[Any, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
 
-    async def create_server(  # type: ignore[override]
-        self, protocol_factory: Callable[[], Any], *, sock: Any, **_: object
-    ) -> Any:
-        assert self.listen is not None, "no network to listen on"
-        return self.listen(CURRENT.get(), protocol_factory, sock.getsockname()[1])
+    def add_reader(  # type: ignore[override]
+        self, fd: Any, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Of a listening socket of this world."""
+        fd.reader(lambda: callback(*args))
+
+    def remove_reader(self, fd: Any) -> bool:
+        fd.reader(None)
+        return True
+
+    async def connect_accepted_socket(
+        self, protocol_factory: Callable[[], Any], sock: Any, **_: object
+    ) -> tuple[Any, Any]:
+        return sock, sock.open(protocol_factory)
 
     def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Callable[..., object], *args: Any

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulation.loop import Proc, SimLoop
+from tests.simulation.loop import CURRENT, Proc, SimLoop
 
 LATENCY_S = (0.00005, 0.0005)
 
@@ -21,71 +21,70 @@ LATENCY_S = (0.00005, 0.0005)
 class FakeSocket:
     """What the server looks at of a listening socket. Stands in for its `_listening`."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._real: socket.socket | None = None
-
-    def getsockname(self) -> tuple[str, int]:
-        return "127.0.0.1", self._port
-
-    def fileno(self) -> int:
-        """A real listener with nobody waiting: a server that stops looks for late clients there."""
-        self._real = socket.socket(socket.AF_UNIX)
-        self._real.bind("")
-        self._real.listen(1)
-        self._real.setblocking(False)
-        return self._real.fileno()
-
-    def close(self) -> None:
-        if self._real is not None:
-            self._real.close()
-
-
-class SimServer:
-    """What `create_server` returns."""
-
-    def __init__(self, streams: Streams, proc: Proc, factory: Callable[[], Any], port: int) -> None:
-        self.proc = proc
-        self.factory = factory
+    def __init__(self, streams: Streams, port: int) -> None:
         self.port = port
         self._streams = streams
+        self.proc = CURRENT.get()
+        self._queue: deque[ServerSide] = deque()
+        self._on_client: Callable[[], object] | None = None
+        streams.listening.append(self)
+
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    def reader(self, on_client: Callable[[], object] | None) -> None:
+        """Who is told of clients; None: nobody for now."""
+        self._on_client = on_client
+        for _ in self._queue:
+            self.proc.post(self._told)
+
+    def come(self, client: ServerSide) -> None:
+        """A client waits to be accepted."""
+        self._queue.append(client)
+        self.proc.post(self._told)
+
+    def _told(self) -> None:
+        if self._on_client is not None and self._queue:
+            self._on_client()
+
+    def accept(self) -> tuple[ServerSide, tuple[str, int]]:
+        if not self._queue:
+            raise BlockingIOError
+        return self._queue.popleft(), ("127.0.0.1", 1)
 
     def close(self) -> None:
-        self._streams.servers.pop((self.proc, self.port), None)
-
-    async def wait_closed(self) -> None:
-        """Closed at once."""
+        self._streams.listening.remove(self)
+        for client in self._queue:
+            client.close()
 
 
 class Streams:
-    """All connections. `listen` is what the loop calls for `create_server`."""
+    """All connections."""
 
     def __init__(self, loop: SimLoop, rng: random.Random) -> None:
         self.loop = loop
         self.rng = rng
-        self.servers: dict[tuple[Proc, int], SimServer] = {}
+        self.listening: list[FakeSocket] = []
         self._port = 20_000
-        loop.listen = self.listen
 
     def bind(self, *_arguments: object, **_options: object) -> FakeSocket:
         self._port += 1
-        return FakeSocket(self._port)
+        return FakeSocket(self, self._port)
 
-    def listen(self, proc: Proc, factory: Callable[[], Any], port: int) -> SimServer:
-        server = SimServer(self, proc, factory, port)
-        self.servers[proc, port] = server
-        return server
+    def died(self, proc: Proc) -> None:
+        """Nobody listens there any more."""
+        self.listening = [one for one in self.listening if one.proc is not proc]
 
     def connect(self, proc: Proc, caller: Caller) -> ServerSide | None:
         """A client's connection to a process; None when nobody listens there."""
         if proc.dead:
             return None
-        server = next((one for (owner, _), one in self.servers.items() if owner is proc), None)
-        if server is None:
+        listening = next((one for one in self.listening if one.proc is proc), None)
+        if listening is None:
             return None
-        side = ServerSide(self, server, caller)
+        side = ServerSide(self, proc, listening.port, caller)
         proc.connections.append(side)
-        proc.post(side.open)
+        listening.come(side)
         return side
 
 
@@ -102,20 +101,29 @@ class Caller:
 class ServerSide(asyncio.Transport):
     """The server's transport."""
 
-    def __init__(self, streams: Streams, server: SimServer, caller: Caller) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", server.port)})
+    def __init__(self, streams: Streams, proc: Proc, port: int, caller: Caller) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", port)})
         self._streams = streams
         self._loop = streams.loop
-        self._proc = server.proc
+        self._proc = proc
         self._protocol: Any = None
-        self._factory = server.factory
+        self._early: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        """What came before it was accepted and given its protocol."""
         self._caller = caller
         self._closing = False
         self._clear_out = self._clear_in = 0.0
 
-    def open(self) -> None:
-        self._protocol = self._factory()
+    def setblocking(self, flag: bool) -> None:
+        """It never blocks."""
+
+    def open(self, factory: Callable[[], Any]) -> Any:
+        """It has been accepted."""
+        self._protocol = factory()
         self._protocol.connection_made(self)
+        early, self._early = self._early, []
+        for act, arguments in early:
+            act(*arguments)
+        return self._protocol
 
     # -- used by the client --------------------------------------------------------------------
 
@@ -132,11 +140,15 @@ class ServerSide(asyncio.Transport):
         self._loop.call_at(when, act, *args, context=self._proc.context)
 
     def _feed(self, data: bytes) -> None:
-        if not self._closing:
+        if self._protocol is None:
+            self._early.append((self._feed, (data,)))
+        elif not self._closing:
             self._protocol.data_received(data)
 
     def _lost(self) -> None:
-        if not self._closing:
+        if self._protocol is None:
+            self._early.append((self._lost, ()))
+        elif not self._closing:
             self._closing = True
             self._forget()
             self._protocol.connection_lost(None)
@@ -155,7 +167,9 @@ class ServerSide(asyncio.Transport):
             self._closing = True
             self._forget()
             self._to_client(self._caller.closed)
-            self._loop.call_soon(self._protocol.connection_lost, None, context=self._proc.context)
+            if self._protocol is not None:
+                lost = self._protocol.connection_lost
+                self._loop.call_soon(lost, None, context=self._proc.context)
 
     abort = close
 

@@ -125,8 +125,7 @@ class World:
             transport.leave()
         for side in proc.connections:
             side.reset()
-        for key in [one for one in self.streams.servers if one[0] is proc]:
-            del self.streams.servers[key]
+        self.streams.died(proc)
         self.count(f"a node ended: {how}")
         if how not in DEATHS_WE_CAUSE and proc not in self.nemesis.expected_deaths:
             if how == "exit 69":

@@ -2,7 +2,8 @@
 
     messages.py     a request as a handler sees it, and an answer of known length
     connection.py   one client's socket: limits, keep-alive, pipelining, streams
-    listener.py     the sockets listened on, and everybody who came through them
+    door.py         the sockets listened on: accepting while there is room
+    listener.py     everybody who came through them
     tls.py          a certificate that follows its files
 
 It knows nothing of OpenAI; why it exists is told in decision 0025.

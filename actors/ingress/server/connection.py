@@ -2,6 +2,9 @@
 
 A request goes to its handler when it is complete, body included. While it is answered, requests
 that the client has sent ahead wait (pipelining), and past `PIPELINED` of them nothing more is read.
+One that is refused before its body has come is the connection's last: what its client still sends
+is read and dropped until it closes (RFC 9112, section 9.6), or it would be reset while it writes
+and might never see why.
 The connection's own timer does not exist: the listener asks all of its connections from time to
 time whether they are overdue, which costs nothing for each request.
 """
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -29,8 +33,10 @@ read from the socket."""
 FIELD_BYTES = 32
 """What a header field counts beside its name and value, as in RFC 7541, section 4.1."""
 LINGER_S = 2.0
-"""How long a client that is refused in the middle of its request may take to hear of it. Closing at
-once would reset the connection, and what was sent might never be read."""
+"""How long a client that is refused in the middle of its request may send nothing, and not close.
+In all it has the time that a body has, and as many bytes."""
+SURPLUS_S = 2.0
+"""For a head, and for a body, on a connection beyond the limit."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -46,6 +52,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """From the end of the head to the end of the body."""
     head_bytes: int = 64 * 1024
     """Of a request's line and header fields together."""
+    connections: int = 20_000
+    """Open at a time; clients of others are told that they are too many."""
     client_s: float = 60.0
     """For a client that acknowledges nothing, or takes nothing of what waits for it."""
 
@@ -56,7 +64,7 @@ class Reading(enum.Enum):
     HEAD = enum.auto()
     BODY = enum.auto()
     NOTHING = enum.auto()
-    """Refused; the client has yet to close its side."""
+    """Refused, and told so; the client has yet to close its side."""
 
 
 class Stream:
@@ -106,9 +114,16 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._streaming = False
         """The head of a stream has been sent in answer to the request at hand."""
-        self._trouble: Trouble | None = None
+        self._parting: bytes | None = None
+        """What is sent last, when everything before it has been answered."""
         self._closing = False
         """What comes in is passed over: the connection ends with the answers under way."""
+        self._passed_over = 0
+        """Bytes that were."""
+        self._gone_at = 0.0
+        """When a client that was refused must have closed."""
+        self.surplus = False
+        """It came when there were as many as may be."""
         self._paused = False
         self._may_write: asyncio.Future[None] | None = None
         """Exists while the client's side of the buffer is full."""
@@ -118,7 +133,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, as uvloop's transports are of no class that could be asked for.
         self._transport = cast("asyncio.Transport", transport)
-        self._listener.opened(self)
+        if self._closing:  # its handshake took longer than everything else
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -131,6 +147,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
+            self._pass_over(len(data))
             return
         if self._reading is Reading.HEAD:
             self._head_bytes += len(data)
@@ -138,10 +155,10 @@ class Connection(asyncio.Protocol):
             self._feed(data)
         except httptools.HttpParserError:
             # What is complete before the mistake is answered first; see `_work`.
-            self._give_up(self._trouble or "malformed")
+            self._give_up(self._parting or self._complaint("malformed"))
             return
         if self._reading is Reading.HEAD and self._head_bytes > self._limits.head_bytes:
-            self._give_up("head_too_large")
+            self._give_up(self._complaint("head_too_large"))
         elif len(self._waiting) >= PIPELINED and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -162,6 +179,13 @@ class Connection(asyncio.Protocol):
                 data = head + data[upgrade.args[0] :]
             else:
                 return
+
+    def _pass_over(self, size: int) -> None:
+        self._passed_over += size
+        if self._passed_over > self._limits.body_bytes and self._transport is not None:
+            self._transport.pause_reading()
+        else:
+            self._since = self._loop.time()
 
     def pause_writing(self) -> None:
         if self._may_write is None:
@@ -207,22 +231,34 @@ class Connection(asyncio.Protocol):
         request.headers = self._headers
         version = parser.get_http_version()
         if version not in {"1.1", "1.0"}:
-            self._refuse("malformed")
+            self._refuse(self._complaint("malformed"))
         request.http11 = version == "1.1"
         request.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
         self._incoming = request
         self._reading, self._since = Reading.BODY, self._loop.time()
         length = self._headers.get("content-length", "0")
+        self._screen(request)
         if len(length) > 18 or int(length) > self._limits.body_bytes:
-            self._refuse("body_too_large")
+            self._refuse(self._complaint("body_too_large"))
         if request.http11 and self._headers.get("expect", "").lower() == "100-continue":
             self._owes_continue = True
             self._encourage()
 
+    def _screen(self, request: Request) -> None:
+        """Refuse what its head is enough to refuse."""
+        if self.surplus:
+            request.keep_alive = False
+            self.surplus = self._listener.crowded
+        if self.surplus or request.has_body:
+            response = self._listener.screen(request)
+            if response is not None:
+                with_body = request.method != "HEAD"
+                self._refuse(response.encode(keep_alive=False, http11=True, with_body=with_body))
+
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:
-            self._refuse("body_too_large")
+            self._refuse(self._complaint("body_too_large"))
         self._body.append(body)
 
     def on_message_complete(self) -> None:
@@ -238,7 +274,7 @@ class Connection(asyncio.Protocol):
         if coding is not None:
             plain = unpacked(request.body, coding, self._limits.body_bytes)
             if isinstance(plain, str):
-                self._refuse(plain)
+                self._refuse(self._complaint(plain))
             request.body = plain
         self._waiting.append(request)
         if self._task is None:
@@ -254,17 +290,21 @@ class Connection(asyncio.Protocol):
     def _count(self, field_bytes: int) -> None:
         self._field_bytes += field_bytes
         if self._field_bytes > self._limits.head_bytes:
-            self._refuse("head_too_large")
+            self._refuse(self._complaint("head_too_large"))
 
-    def _refuse(self, trouble: Trouble) -> NoReturn:
+    def _refuse(self, parting: bytes) -> NoReturn:
         """Stop the parser in the middle of what it is fed."""
-        self._trouble = trouble
-        raise _Refused(trouble)
+        self._parting = parting
+        raise _Refused
+
+    def _complaint(self, trouble: Trouble) -> bytes:
+        response = self._listener.trouble(trouble)
+        return response.encode(keep_alive=False, http11=True, with_body=True)
 
     # -- answers -------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Answer what is complete, in order; then, if there was trouble, say so and close."""
+        """Answer what is complete, in order; then, if one was refused, say so and close."""
         try:
             while self._waiting:
                 request = self._waiting.popleft()
@@ -278,7 +318,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._task = None
             if self._closing:
-                self._close_with_trouble()
+                self._part()
             else:
                 self._encourage()
 
@@ -291,7 +331,7 @@ class Connection(asyncio.Protocol):
             request.keep_alive = False
         if not request.keep_alive:
             self._closing = True
-            self._trouble = None
+            self._parting = None
             self._waiting.clear()
         if response is not None and self._streaming:
             # A handler that failed behind the head it has sent. All that can still be said is that
@@ -326,40 +366,42 @@ class Connection(asyncio.Protocol):
         )
         return Stream(self, transport, chunked=request.http11)
 
-    def _give_up(self, trouble: Trouble) -> None:
-        """Read no more; say why when everything before it has been answered."""
-        self._trouble = trouble
+    def _give_up(self, parting: bytes) -> None:
+        """Understand no more; say why when everything before it has been answered."""
+        self._parting = parting
         self._closing = True
+        self._body = []
         if self._task is None:
-            self._close_with_trouble()
+            self._part()
 
-    def _close_with_trouble(self) -> None:
-        transport, trouble = self._transport, self._trouble
+    def _part(self) -> None:
+        transport, parting = self._transport, self._parting
         if transport is None or transport.is_closing():
             return
-        if trouble is None:
+        if parting is None:
             transport.close()
             return
-        self._trouble = None
-        response = self._listener.trouble(trouble)
-        transport.write(response.encode(keep_alive=False, http11=True, with_body=True))
+        self._parting = None
+        transport.write(parting)
         if transport.can_write_eof():  # TLS has no half of a connection to close
             transport.write_eof()
         self._reading, self._since = Reading.NOTHING, self._loop.time()
+        self._gone_at = self._since + self._limits.body_s
 
     # -- from the listener ---------------------------------------------------------------------
 
     def check(self, now: float) -> None:
         """Close the connection if the client has been too slow."""
-        if self._task is not None:
+        if self._task is not None or self._transport is None:
             return
         waited = now - self._since
+        most_s = SURPLUS_S if self.surplus else math.inf
         match self._reading:
-            case Reading.HEAD if waited > self._limits.head_s:
+            case Reading.HEAD if waited > min(self._limits.head_s, most_s):
                 self.abort()
-            case Reading.BODY if waited > self._limits.body_s:
-                self._give_up("body_too_slow")
-            case Reading.NOTHING if waited > LINGER_S:
+            case Reading.BODY if waited > min(self._limits.body_s, most_s):
+                self._give_up(self._complaint("body_too_slow"))
+            case Reading.NOTHING if waited > LINGER_S or now > self._gone_at:
                 self.abort()
             case _:
                 pass
@@ -376,6 +418,11 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def made(self) -> bool:
+        """Whether it has its socket, and has spoken TLS where that is spoken."""
+        return self._transport is not None
 
     @property
     def busy(self) -> bool:

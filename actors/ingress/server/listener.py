@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import Callable
 
 import structlog
 
-from actors.ingress.server.connection import Connection, Limits
-from actors.ingress.server.messages import Handler, Response, Trouble
+from actors.ingress.server.connection import SURPLUS_S, Connection, Limits
+from actors.ingress.server.door import Door, Seldom
+from actors.ingress.server.messages import Handler, Request, Response, Trouble
 
 BACKLOG = 4096
+SURPLUS = 64
+"""Connections beyond the limit that may be open to be told so; who comes then waits for one of them
+to end, `SURPLUS_S` and `LINGER_S` at most."""
 KEEPALIVE_PROBES = 3
 """How often the kernel asks a silent client whether it is still there, in the second half of the
 time that it has (`Limits.client_s`)."""
@@ -31,21 +34,37 @@ log = structlog.get_logger("http")
 
 class Listener:
     """Takes connections and has their requests answered by `handle`, which must not raise.
-    `trouble` makes the answer to a request that never got that far."""
+    `trouble` makes the answer to a request that never got that far. `screen` is asked of a request
+    with a body, before that is read, and of any on a connection beyond the limit: what it returns
+    is the answer, and the connection's last.
+
+    At the limit connections are still accepted, told by `screen`, and closed. Left in the kernel's
+    queue their clients would hang without a word, probes among them, while the kernel goes on
+    giving this process its share of those who could be served by another; and whoever looks after
+    the service would see an ingress that does not answer instead of one that says that it is full.
+    """
 
     def __init__(
-        self, handle: Handler, trouble: Callable[[Trouble], Response], limits: Limits
+        self,
+        handle: Handler,
+        trouble: Callable[[Trouble], Response],
+        limits: Limits,
+        screen: Callable[[Request], Response | None] = lambda _: None,
     ) -> None:
         self.handle = handle
         self.trouble = trouble
+        self.screen = screen
         self.limits = limits
         self.draining = False
         """Connections end with the answer they are at."""
-        self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._door: Door | None = None
+        self._arriving: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
-        self._closed = False
         self._connections: set[Connection] = set()
+        """Those that were accepted, TLS spoken or not."""
+        self.over_limit = 0
+        """How many came while as many were open as may be."""
+        self._full = Seldom()
         self._empty = asyncio.Event()
         self._empty.set()
         self._look: asyncio.TimerHandle | None = None
@@ -58,31 +77,24 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._tls = tls
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        sockets: list[socket.socket] = []
         try:
             for family, address in dict.fromkeys((one[0], one[4]) for one in found):
                 bound = (address[0], port, *address[2:])
-                self._sockets.append(_listening(family, bound, reuse_port, self.limits.client_s))
-                port = self._sockets[0].getsockname()[1]
-            for one in self._sockets:
-                self._servers.append(
-                    await loop.create_server(
-                        self._connect,
-                        sock=one,
-                        backlog=BACKLOG,
-                        ssl=tls,
-                        ssl_handshake_timeout=self.limits.head_s if tls else None,
-                        ssl_shutdown_timeout=GOODBYE_S if tls else None,
-                    )
-                )
+                sockets.append(_listening(family, bound, reuse_port, self.limits.client_s))
+                port = sockets[0].getsockname()[1]
         except OSError:
-            self._close_sockets()
+            for one in sockets:
+                one.close()
             raise
+        self._door = Door(sockets, self.enter, self._has_room)
+        self._door.open()
         self._look_later()
         return port
 
     @property
     def listening(self) -> bool:
-        return bool(self._servers)
+        return self._door is not None and not self.draining
 
     async def stop_listening(self) -> None:
         """Take no new connection. Those that are open end with the answer they are at, or come to;
@@ -90,15 +102,21 @@ class Listener:
         clients have opened but we have not accepted yet are accepted, as closing the socket alone
         would reset them."""
         self.draining = True
-        queues = [socket.socket(fileno=os.dup(one.fileno())) for one in self._sockets]
-        self._close_sockets()
+        if self._door is None:
+            return
+        earlier = self._arriving.copy()
+        self._door.take_rest()
+        self._door.close()
         # All at once: with TLS each is a conversation.
-        await asyncio.gather(*(self._take(c) for queue in queues for c in _accept_rest(queue)))
+        await asyncio.gather(*(self._arriving - earlier))
 
     async def close(self, patience_s: float) -> None:
         """End everything; what is still being answered may take so long."""
-        self.draining = self._closed = True
-        self._close_sockets()
+        self.draining = True
+        if self._door is not None:
+            self._door.close()
+        for task in self._arriving:
+            task.cancel()
         for connection in tuple(self._connections):
             connection.finish()
         try:
@@ -111,50 +129,72 @@ class Listener:
         if self._look is not None:
             self._look.cancel()
 
-    # -- from the connections ------------------------------------------------------------------
-
-    def opened(self, connection: Connection) -> None:
-        if self._closed:  # its handshake took longer than everything else
-            connection.abort()
+    def enter(self, client: socket.socket) -> None:
+        """Serve a connection that was accepted; its socket does not block."""
+        connection = Connection(self)
         self._connections.add(connection)
         self._empty.clear()
+        loop = asyncio.get_running_loop()
+        if self.crowded:
+            connection.surplus = True
+            self.over_limit += 1
+            times = self._full.times(loop.time())
+            if times:
+                log.warning("connections_full", limit=self.limits.connections, refused=times)
+        task = loop.create_task(self._take(client, connection), name="accept")
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    # -- from the connections ------------------------------------------------------------------
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+        if self._door is not None:
+            self._door.open()
 
     @property
     def connections(self) -> int:
         """How many are open."""
         return len(self._connections)
 
+    @property
+    def accept_failures(self) -> int:
+        """How often the system had no file descriptor, or no memory, for another."""
+        return 0 if self._door is None else self._door.failures
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more than may be."""
+        return len(self._connections) > self.limits.connections
+
     # -- the rest ------------------------------------------------------------------------------
 
-    def _connect(self) -> Connection:
-        return Connection(self)
+    def _has_room(self) -> bool:
+        return len(self._connections) < self.limits.connections + SURPLUS
 
-    async def _take(self, connection: socket.socket) -> None:
-        """Make a connection of what was accepted by hand."""
+    async def _take(self, client: socket.socket, connection: Connection) -> None:
+        """Give a connection its socket."""
+        handshake_s = HANDSHAKE_S if self.draining else self.limits.head_s
+        if connection.surplus:
+            handshake_s = min(handshake_s, SURPLUS_S)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._connect,
-                connection,
+                lambda: connection,
+                client,
                 ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
+                ssl_handshake_timeout=handshake_s if self._tls else None,
                 ssl_shutdown_timeout=GOODBYE_S if self._tls else None,
             )
         except OSError as error:
             # The client has gone, or does not speak TLS; nobody waits for an answer.
-            log.debug("late_client_lost", error=str(error))
-
-    def _close_sockets(self) -> None:
-        for server in self._servers:
-            server.close()
-        for one in self._sockets:
-            one.close()
-        self._servers.clear()
-        self._sockets.clear()
+            log.debug("client_lost", error=str(error))
+        finally:
+            if not connection.made:
+                connection.abort()
+                client.close()
+                self.closed(connection)
 
     def _look_later(self) -> None:
         shortest_s = min(self.limits.head_s, self.limits.body_s)
@@ -191,21 +231,9 @@ def _listening(
         # Also for one that answers, but takes nothing of what waits for it.
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(client_s * 1000))
         one.bind(address)
+        one.listen(BACKLOG)
         one.setblocking(False)  # noqa: FBT003 - positional in the standard library
     except OSError:
         one.close()
         raise
     return one
-
-
-def _accept_rest(queue: socket.socket) -> list[socket.socket]:
-    """Everybody who waits to be accepted; then close the queue, with nothing in between."""
-    accepted = []
-    with queue:
-        while True:
-            try:
-                accepted.append(queue.accept()[0])
-            except BlockingIOError:
-                return accepted
-            except ConnectionAbortedError:
-                pass  # the client has gone in the meantime

@@ -49,6 +49,12 @@ class Request:
         """What stands behind the question mark; of a name given twice the last value."""
         return dict(parse_qsl(self.raw_query, keep_blank_values=True))
 
+    @property
+    def has_body(self) -> bool:
+        """Whether one comes behind its head, by what that says."""
+        headers = self.headers
+        return bool(headers.get("content-length", "").strip("0")) or "transfer-encoding" in headers
+
     def begin(self, status: int, headers: Mapping[str, str]) -> Stream | None:
         """Send the head of an answer of unknown length; None when the client has gone."""
         return self.connection.begin_stream(self, status, headers)

@@ -10,12 +10,22 @@ from typing import Any
 
 import openai
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from actors.access.keyfile import Key, KeyFile, KeyFileError, hash_of, write
 from actors.ingress import gate
 from actors.ingress.actor import Ingress
-from tests.actors.ingress.clients import Answer, completion, connected, fetch, url_of
+from actors.ingress.options import IngressOptions
+from actors.runtime.metrics.registry import OTHER
+from tests.actors.ingress.clients import (
+    COMPLETIONS,
+    Answer,
+    completion,
+    connected,
+    fetch,
+    url_of,
+)
+from tests.actors.ingress.test_tls import Authority
 from tests.service import MODEL, PATIENCE_S, aggregated
 
 SECRET = "sk-us-alice"
@@ -58,6 +68,64 @@ async def test_only_who_has_a_key_comes_in(tmp_path: Path) -> None:
     assert without.headers["www-authenticate"] == "Bearer"
     assert (wrong.status, wrong.json["error"]["code"]) == (401, "invalid_api_key")
     assert right.status == 200
+
+
+def heading(path: str, *fields: str) -> bytes:
+    """The head of a request whose body is as large as may be."""
+    size = IngressOptions().max_body_bytes
+    lines = (f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {size}", *fields, "", "")
+    return "\r\n".join(lines).encode()
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, "/live", "/nowhere"])
+async def test_a_stranger_is_refused_before_its_body(tmp_path: Path, path: str) -> None:
+    options = {"keys": keys(tmp_path / "k"), "cors_origins": ["*"]}
+    async with aggregated(ingress=options) as (_, ingress):
+        async with connected(ingress) as connection:
+            await connection.send(
+                heading(path, "Authorization: Bearer wrong", "Origin: https://a.example")
+            )
+            answer = await connection.answer()
+            assert await connection.rest() == b""
+        route = OTHER if path == "/nowhere" else path
+        assert ingress.measures.http.labels(route, "401").value == 1
+
+    assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_leave_to_send_a_body_is_for_who_has_a_key(tmp_path: Path) -> None:
+    async with guarded(tmp_path / "k") as ingress:
+        async with connected(ingress) as connection:
+            await connection.send(heading(COMPLETIONS, "Expect: 100-continue"))
+            assert (await connection.answer()).status == 401
+        async with connected(ingress) as connection:
+            key = f"Authorization: Bearer {SECRET}"
+            await connection.send(heading(COMPLETIONS, "Expect: 100-continue", key))
+            assert await connection.head() == (100, {})
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+async def test_a_stranger_that_sends_much_still_reads_why_it_may_not(
+    tmp_path: Path, *, secured: bool
+) -> None:
+    authority = Authority()
+    options = {"keys": keys(tmp_path / "k"), **(authority.issue(tmp_path) if secured else {})}
+    async with (
+        aggregated(ingress=options) as (_, ingress),
+        DefaultAsyncHttpxClient(verify=authority.trust) as http,
+        AsyncOpenAI(
+            base_url=f"{url_of(ingress)}/v1",
+            api_key="wrong",
+            max_retries=0,
+            timeout=PATIENCE_S,
+            http_client=http,
+        ) as client,
+    ):
+        with pytest.raises(openai.AuthenticationError, match="Incorrect API key"):
+            await client.completions.create(model=MODEL, prompt="a" * 4_000_000)
 
 
 async def test_probes_and_the_page_need_no_key_and_metrics_do(tmp_path: Path) -> None:

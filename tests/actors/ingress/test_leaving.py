@@ -103,6 +103,31 @@ async def test_a_client_that_does_not_read_is_cut_and_others_are_not_affected() 
         assert not (await stuck.rest()).endswith(b"\r\n0\r\n\r\n"), "it was cut, not finished"
 
 
+async def test_more_connections_than_the_limit_are_turned_away_and_probes_are_not() -> None:
+    options = {"max_connections": 2}
+    async with disaggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress):
+        async with connected(ingress) as first, connected(ingress) as second:
+            for one in (first, second):
+                await one.post(COMPLETIONS, completion(stream=True, max_tokens=300))
+                await one.head()
+
+            answer = await fetch(ingress, COMPLETIONS, completion())
+            assert answer.status == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.headers["connection"] == "close"
+            for probe in ("/live", "/health", "/ready"):
+                assert (await fetch(ingress, probe)).status == 200
+            counts = (await fetch(ingress, "/metrics")).body.decode()
+            assert 'understudy_http_connections{node="ingress/0"} 3' in counts
+            assert 'understudy_http_connections_over_limit_total{node="ingress/0"} 5' in counts
+
+            for one in (first, second):
+                while await one.chunk():
+                    pass
+        await all_at_rest(service, ingress)
+        assert (await fetch(ingress, COMPLETIONS, completion())).status == 200
+
+
 async def test_more_requests_than_the_limit_are_turned_away() -> None:
     options = {"max_requests": 1}
     async with disaggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress):

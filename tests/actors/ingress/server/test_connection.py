@@ -3,105 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import itertools
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.ingress.server import Limits, Listener, Request, Response, Trouble
+from actors.ingress.server import Limits, Response
 from actors.ingress.server.connection import Connection
-
-PATIENCE_S = 20.0
-GENEROUS = Limits(body_bytes=1000, head_s=60.0, body_s=60.0)
-
-
-class Site:
-    """A listener whose handler says what it was asked."""
-
-    def __init__(self) -> None:
-        self.gate: asyncio.Event | None = None
-        self.started = asyncio.Event()
-        self.cancelled = asyncio.Event()
-        self.port = 0
-        self.listener = Listener(self.handle, self.trouble, GENEROUS)
-
-    async def handle(self, request: Request) -> Response | None:
-        self.started.set()
-        if request.path == "/wait":
-            assert self.gate is not None
-            try:
-                await self.gate.wait()
-            except asyncio.CancelledError:
-                self.cancelled.set()
-                raise
-        if request.path == "/stream":
-            stream = request.begin(200, {"Content-Type": "text/plain"})
-            assert stream is not None
-            for piece in (b"ab", b"cde"):
-                framed = b"%x\r\n%b\r\n" % (len(piece), piece) if stream.chunked else piece
-                stream.transport.write(framed)
-            await stream.end()
-            return None
-        if request.path == "/broken":
-            assert request.begin(200, {"Content-Type": "text/plain"}) is not None
-            return Response(b"{}", 500)
-        said = f"{request.method} {request.path}?{request.raw_query} ".encode() + request.body
-        return Response(said, content_type="text/plain", headers={"X-Seen": str(request.headers)})
-
-    @staticmethod
-    def trouble(trouble: Trouble) -> Response:
-        return Response(trouble.encode(), 400, "text/plain")
-
-
-@asynccontextmanager
-async def site(limits: Limits = GENEROUS) -> AsyncIterator[Site]:
-    made = Site()
-    made.listener.limits = limits
-    made.port = await made.listener.start("127.0.0.1", 0, reuse_port=False)
-    try:
-        yield made
-    finally:
-        if made.gate is not None:
-            made.gate.set()
-        await made.listener.close(PATIENCE_S)
-
-
-async def exchange(port: int, *pieces: bytes) -> bytes:
-    """Send the pieces one after the other; all that comes until the server closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(PATIENCE_S):
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-        answer = await reader.read()
-    await gone(writer)
-    return answer
-
-
-async def gone(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
-
-
-def bodies(answer: bytes) -> list[bytes]:
-    """The bodies of answers of known length."""
-    found = []
-    while answer:
-        head, _, rest = answer.partition(b"\r\n\r\n")
-        fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
-        length = int(fields[b"Content-Length"])
-        found.append(rest[:length])
-        answer = rest[length:]
-    return found
-
+from tests.actors.ingress.server.site import PATIENCE_S, bodies, exchange, gone, site
 
 LAST = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"
 SEVERAL = (
