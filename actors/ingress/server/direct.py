@@ -38,7 +38,16 @@ class Outlet:
     """The short way to a transport's peer, in order with what the transport itself is given. What
     does not fit is left to the transport; errors too, which meets them by itself."""
 
-    __slots__ = ("_closing", "_held", "_number", "_on_waiting", "_waiting", "_write", "_writes")
+    __slots__ = (
+        "_closing",
+        "_free",
+        "_held",
+        "_number",
+        "_on_waiting",
+        "_waiting",
+        "_write",
+        "_writes",
+    )
 
     def __init__(
         self,
@@ -46,7 +55,8 @@ class Outlet:
         writes: Writes,
         on_waiting: Callable[[int], None],
     ) -> None:
-        """`on_waiting`: told how many bytes wait for the client to read, when any do."""
+        """`on_waiting`: told how many bytes wait for the client to read, when any do. From its
+        first piece to its last nobody else writes to the transport."""
         self._writes = writes
         self._on_waiting = on_waiting
         self._number = _descriptor(transport)
@@ -54,15 +64,15 @@ class Outlet:
         self._waiting = transport.get_write_buffer_size
         self._closing = transport.is_closing
         self._held: list[bytes] = []
+        self._free = False
+        """Known: nothing waits in the transport."""
 
     def write(self, data: bytes) -> None:
         """Send a piece now, or with others in a moment."""
-        held = self._held
-        if held:
-            held.append(data)
-        elif self._writes.behind:
-            held.append(data)
-            self._writes.hold(self)
+        if self._held or self._writes.behind:
+            if not self._held:
+                self._writes.hold(self)
+            self._held.append(data)
         else:
             self._send(data)
 
@@ -77,18 +87,26 @@ class Outlet:
         if self._closing():
             return
         number = self._number
-        if number is None or self._waiting():
-            self._write(data)
-        else:
-            try:
-                sent = os_write(number, data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                return  # the client has gone; the transport is about to read of it
-            if sent == len(data):
-                return
-            self._write(data[sent:])
+        if number is None or not (self._free or self._is_free()):
+            self._leave(data)
+            return
+        try:
+            sent = os_write(number, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the client has gone; the transport is about to read of it
+        if sent != len(data):
+            self._free = False
+            self._leave(data[sent:])
+
+    def _is_free(self) -> bool:
+        self._free = not self._waiting()
+        return self._free
+
+    def _leave(self, data: bytes) -> None:
+        """To the transport."""
+        self._write(data)
         waiting = self._waiting()
         if waiting:
             self._on_waiting(waiting)
