@@ -289,7 +289,7 @@ class Ingress(Actor):
     def frame(self, message: Frame) -> None:
         now = self.clock.now()
         self._frame_at = self.clock.precise()
-        self.writes.behind = self.waiting > 0
+        self.writes.behind = self.waiting > 0 or message.repeats
         for chunk in message.chunks:
             self._take(message.worker, chunk, now)
         if message.plain:

@@ -1,4 +1,4 @@
-"""Workers → ingress: tokens. One message an engine step and ingress, whatever its size."""
+"""Workers → ingress: tokens. One message an engine step and ingress, or less."""
 
 from __future__ import annotations
 
@@ -33,15 +33,21 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 
 
 class Frame(Message, frozen=True):
-    """Every sequence of one ingress that moved in one step."""
+    """What sequences of one ingress did in one step, or in several that came at once."""
 
     worker: Address
     chunks: list[Chunk]
-    """Of those that have more to say than one token."""
+    """Of those that have more to say than one token; read before `plain`."""
     plain: list[int] = msgspec.field(default_factory=list)
     """Of those that produced one token and have nothing else to say, which is nearly all:
     `PLAIN_FIELDS` numbers each, as in `Chunk` the number, the epoch, the offset and the token.
     Reading and writing them costs a tenth of a chunk's."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether some sequence has several tokens in `plain`."""
+        numbers = self.plain[::PLAIN_FIELDS]
+        return len(set(numbers)) < len(numbers)
 
     def everything(self) -> list[Chunk]:
         """All of it as chunks, for readers in no hurry."""

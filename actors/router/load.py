@@ -95,6 +95,17 @@ class WorkerLoad:
         """The work will not arrive; whether it was expected."""
         return self._settle(key)
 
+    def overtake(self, key: RequestKey) -> bool:
+        """There is a newer attempt of this request; whether the work was still expected."""
+        return self._forget(key)
+
+    def lose_track(self) -> bool:
+        """Expect nothing any more; whether anything was expected."""
+        keys = tuple(self._expected)
+        for key in keys:
+            self._forget(key)
+        return bool(keys)
+
     def expire(self, now: float) -> bool:
         """Give up what was sent too long ago; whether there was any."""
         if now - self._settled_since >= SETTLED_S:

@@ -215,6 +215,8 @@ class Roster:
         if part is Part.BEGIN:
             member.load.report(inventory.load)
             self._refresh(member)
+            if member.feed.gaps:
+                self._lose_track()
             if self.index.count(member.slot):
                 self._renew_slot(member)
         if part in {Part.BEGIN, Part.STORE} and self._uses_index:
@@ -225,10 +227,26 @@ class Roster:
 
     def place(self, placement: Placement, now: float) -> None:
         """Count what a router has just sent to a worker."""
+        if placement.key.epoch:
+            self._overtake(placement.key)
         member = self.member(placement.worker)
         if member is not None:
             member.load.place(placement, now)
             self._refresh(member)
+
+    def _overtake(self, key: RequestKey) -> None:
+        """A request is run again: the attempt before, if still on its way, was lost there."""
+        before = msgspec.structs.replace(key, epoch=key.epoch - 1)
+        for member in self._members.values():
+            if member.load.overtake(before):
+                self._refresh(member)
+
+    def _lose_track(self) -> None:
+        """A report was lost, and with it perhaps who has taken what, or need not. To count too
+        little for a moment is better than to take workers for busy until it runs out."""
+        for member in self._members.values():
+            if member.load.lose_track():
+                self._refresh(member)
 
     def foretell(self, placement: Placement) -> None:
         """Count blocks that another router's choice will put into a cache as there already."""

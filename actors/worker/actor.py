@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,21 +24,26 @@ from actors.worker.engines import (
     public_name,
     tokenizer_source,
 )
-from actors.worker.jobs import Job, Jobs, Step, Work, failure
+from actors.worker.job import Job, Work
+from actors.worker.jobs import Jobs, Step, failure
 from actors.worker.measures import Measures
 from actors.worker.options import WorkerOptions
 from actors.worker.publisher import Publisher
 from actors.worker.traces import Traces
 
 BUDGET_CHECK_S = 1.0
+GATHER_S = 0.001
+"""What engine steps bring within this time of the last sending is sent together, once it is over.
+A message costs an ingress, NATS and a worker 100 µs each where it comes alone, a token in it 5."""
 
 
 class Worker(Actor):
     """Runs requests on an engine and sends the tokens straight to the ingress that asked.
 
-    After each engine step every ingress concerned gets one `Frame`. A request ends with exactly
-    one chunk that has a `finish`, unless it is cancelled, superseded by a later attempt, or this
-    process dies. When an ingress goes, so do its requests.
+    After each engine step every ingress concerned gets one `Frame`; after several together, where
+    they take less than `GATHER_S`. A request ends with exactly one chunk that has a `finish`,
+    unless it is cancelled, superseded by a later attempt, or this process dies. When an ingress
+    goes, so do its requests.
     """
 
     Options = WorkerOptions
@@ -59,6 +65,8 @@ class Worker(Actor):
         tracer = self.node.tracer
         self._traces = None if tracer is None else Traces(tracer, self, model, self.duty)
         self._ingresses: set[Address] = set()
+        self._sent_at = -math.inf
+        self._gathering: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -84,6 +92,7 @@ class Worker(Actor):
 
     async def stopping(self) -> None:
         self._publisher.stop()
+        self._send_tokens()
         await self._engine.close()
 
     def meta(self) -> WorkerCard:
@@ -155,6 +164,7 @@ class Worker(Actor):
     @handler
     def resend(self, message: Resend) -> None:
         key = message.key
+        self._send_tokens()  # which it repeats, if they are of the same sequence
         self._send_frame(key.ingress, [self._jobs.again(key, message.offset)])
 
     @handler
@@ -238,20 +248,16 @@ class Worker(Actor):
     async def _run_steps(self) -> None:
         async for outputs in self._engine.steps():
             self._publisher.touch()
-            step = self._jobs.step(outputs, self.address, self.clock.now())
+            now = self.clock.now()
+            step = self._jobs.step(outputs, self.address, now)
             if step.began or step.arrived or step.over:
-                now = self.clock.precise()
-                self._measures.stepped(step, now)
-                if self._traces is not None:
-                    self._traces.stepped(step, now)
-                if self.node.verbose:
-                    self._say_over(step)
-            for ingress in {**step.frames, **step.plain}:
-                chunks = step.frames.get(ingress, [])
-                plain = step.plain.get(ingress, [])
-                self._tokens += sum(len(chunk.tokens) for chunk in chunks)
-                self._tokens += len(plain) // PLAIN_FIELDS
-                self._tell(ingress, Frame(self.address, chunks, plain))
+                self._note(step)
+            # A token from a prefill comes before those of the generation worker that goes on.
+            if step.decodes or now - self._sent_at >= GATHER_S:
+                self._send_tokens()
+            elif self._gathering is None:
+                due = self._sent_at + GATHER_S
+                self._gathering = asyncio.get_running_loop().call_at(due, self._send_tokens)
             for ingress, chunk in step.large:
                 self._tokens += len(chunk.tokens)
                 self._send_frame(ingress, [chunk])
@@ -261,6 +267,25 @@ class Worker(Actor):
             for context, fetched in step.fetched:
                 self._tell(context, fetched)
             self._note_idle()
+
+    def _note(self, step: Step) -> None:
+        now = self.clock.precise()
+        self._measures.stepped(step, now)
+        if self._traces is not None:
+            self._traces.stepped(step, now)
+        if self.node.verbose:
+            self._say_over(step)
+
+    def _send_tokens(self) -> None:
+        """Send all tokens that wait to be sent."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        self._sent_at = self.clock.now()
+        for ingress, frame in self._jobs.take_frames(self.address):
+            self._tokens += sum(len(chunk.tokens) for chunk in frame.chunks)
+            self._tokens += len(frame.plain) // PLAIN_FIELDS
+            self._tell(ingress, frame)
 
     def _say_over(self, step: Step) -> None:
         for job, outcome in step.over:

@@ -1,81 +1,29 @@
 """A worker's requests, from what arrives to what is sent. Pure.
 
 The table joins two namings: messages speak of a `RequestKey`, the engine of a small number. It
-turns the outputs of one engine step into at most one frame an ingress, and knows what has to be
-told to the other worker of a pair.
+turns the outputs of engine steps into frames for each ingress, and knows what has to be told to the
+other worker of a pair.
 """
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from actors.engines.base import Finish, Handoff, Output, Outputs, Phase, Request
-from actors.messages.frame import Chunk
+from actors.messages.frame import Chunk, Frame
 from actors.messages.key import RequestKey, count_tokens
 from actors.messages.work import Decode, Fetched, Generate, Prefill
 from actors.runtime.address import Address
 from actors.worker.history import TOKENS_KEPT, Ended, Sent
+from actors.worker.job import Job, Parcel, Work
 
-Work = Generate | Prefill | Decode
 MIN_BUDGET_S = 0.001
 """Passed on when nothing is left, as 0 would mean that there is no limit."""
 
 
-class Bundle(msgspec.Struct, eq=False):
-    """What the step under way has for one ingress in `Frame.plain`; empty between steps."""
-
-    ingress: Address
-    plain: list[int] = []
-    jobs: int = 0
-    """How many it is for; it lives as long as they."""
-
-
-class Job(msgspec.Struct):
-    """One request at this worker."""
-
-    id: int
-    work: Work
-    sent: int
-    """Tokens of this epoch that the ingress has been sent, here or by the context worker."""
-    history: Sent
-    """The same tokens, for an ingress that did not get them."""
-    bundle: Bundle
-    """Shared by all jobs of its ingress."""
-    handed_off: bool = False
-    """A prefill that is done; what is left of it are blocks that wait for `Fetched`."""
-    until: float = math.inf
-    """When the time of the request is over and nobody waits for it."""
-    taken_at: float = 0.0
-    """When it came. This and the next only for measuring, on a clock of their own."""
-    began_at: float = 0.0
-    """When its first output came, or its blocks; 0 before."""
-    begun: bool = False
-    """Whether a token of it has been sent from here."""
-    flows: bool = False
-    """Begun, and not handed off: a token of it may be all that there is to say."""
-    number: int = 0
-    epoch: int = 0
-    """Of its key, at hand."""
-    tokens: list[int] = []
-    """Those of its history, at hand."""
-
-    def __post_init__(self) -> None:
-        self.number, self.epoch = self.work.key.number, self.work.key.epoch
-        self.tokens = self.history.tokens
-
-    @property
-    def key(self) -> RequestKey:
-        return self.work.key
-
-
 class Step(msgspec.Struct):
-    """What one engine step means to others."""
+    """What one engine step means to others, besides the tokens for each ingress."""
 
-    frames: dict[Address, list[Chunk]] = {}
-    """By ingress; with `plain` what its `Frame` holds."""
-    plain: dict[Address, list[int]] = {}
     decodes: list[tuple[Address, Decode]] = []
     """For generation workers: go on from here."""
     fetched: list[tuple[Address, Fetched]] = []
@@ -101,7 +49,9 @@ class Jobs:
         self._next = 0
         self._by_id: dict[int, Job] = {}
         self._by_key: dict[tuple[Address, int], Job] = {}
-        self._bundles: dict[Address, Bundle] = {}
+        self._parcels: dict[Address, Parcel] = {}
+        self._open: list[Parcel] = []
+        """Those that hold something."""
         self._ended = Ended()
         self._unneeded: list[tuple[RequestKey, Address]] = []
 
@@ -122,9 +72,9 @@ class Jobs:
         superseded = [] if known is None else [self.drop(known).id]
         self._next += 1
         sent = 1 if isinstance(work, Decode) else 0
-        bundle = self._bundle_of(work.key.ingress)
-        bundle.jobs += 1
-        job = Job(self._next, work, sent, Sent(work.key, sent), bundle, taken_at=taken_at)
+        parcel = self._parcel_for(work.key.ingress)
+        parcel.jobs += 1
+        job = Job(self._next, work, sent, Sent(work.key, sent), parcel, taken_at=taken_at)
         if work.budget_s:
             job.until = now + work.budget_s
         self._by_id[job.id] = self._by_key[sequence] = job
@@ -157,9 +107,9 @@ class Jobs:
             self._ended.add(job.history)
         del self._by_id[job.id]
         del self._by_key[job.key.ingress, job.key.number]
-        job.bundle.jobs -= 1
-        if not job.bundle.jobs:
-            del self._bundles[job.bundle.ingress]
+        job.parcel.jobs -= 1
+        if not job.parcel.jobs:
+            del self._parcels[job.parcel.ingress]
         if isinstance(job.work, Prefill) and not job.handed_off:
             self._unneeded.append((job.key, job.work.generation))
             del self._unneeded[:-MAX_UNNEEDED]
@@ -171,10 +121,9 @@ class Jobs:
         return unneeded
 
     def step(self, outputs: Outputs, me: Address, now: float = 0.0) -> Step:
-        """Turn the outputs of one engine step into messages."""
-        step = Step({}, {}, [], [], [], [], [], [])
-        bundles: list[Bundle] = []
-        find = self._by_id.get
+        """Take in the outputs of one engine step. The tokens wait for `take_frames`."""
+        step = Step([], [], [], [], [], [])
+        find, opened = self._by_id.get, self._open
         plain = outputs.plain
         for output in outputs.full:
             job = find(output.id)
@@ -191,23 +140,35 @@ class Jobs:
             if not job.flows:
                 self._take(job, Output(number, [token]), me, step, now)
                 continue
-            bundle = job.bundle
-            if not bundle.plain:
-                bundles.append(bundle)
+            parcel = job.parcel
+            if not parcel.is_open:
+                parcel.is_open = True
+                opened.append(parcel)
             sent = job.sent
-            bundle.plain += (job.number, job.epoch, sent, token)
+            parcel.plain += (job.number, job.epoch, sent, token)
             job.sent = sent + 1
             job.tokens.append(token)
             if not sent % TOKENS_KEPT:
                 job.history.trim()
-        for bundle in bundles:
-            step.plain[bundle.ingress], bundle.plain = bundle.plain, []
         return step
 
-    def _bundle_of(self, ingress: Address) -> Bundle:
-        found = self._bundles.get(ingress)
+    def take_frames(self, me: Address) -> list[tuple[Address, Frame]]:
+        """All tokens that wait to be sent, by ingress. Those of one sequence stay in order when
+        the frames of its ingress do."""
+        opened, self._open = self._open, []
+        return [(parcel.ingress, frame) for parcel in opened for frame in parcel.take(me)]
+
+    def _put(self, job: Job, chunk: Chunk) -> None:
+        parcel = job.parcel
+        if not parcel.is_open:
+            parcel.is_open = True
+            self._open.append(parcel)
+        parcel.add(job, chunk)
+
+    def _parcel_for(self, ingress: Address) -> Parcel:
+        found = self._parcels.get(ingress)
         if found is None:
-            found = self._bundles[ingress] = Bundle(ingress)
+            found = self._parcels[ingress] = Parcel(ingress)
         return found
 
     def _take(self, job: Job, output: Output, me: Address, step: Step, now: float) -> None:
@@ -220,8 +181,8 @@ class Jobs:
         if output.fetched and isinstance(work, Decode):
             step.fetched.append((work.context, Fetched(key)))
             step.arrived.append((job, output.fetched_bytes))
-        if output.tokens and not job.begun:
-            job.begun = job.flows = True
+        begins = bool(output.tokens) and not job.begun
+        if begins:
             step.began.append((job, output.cached_tokens))
         if output.tokens or output.finish is not None:
             finish = "" if output.finish is None else output.finish.value
@@ -238,9 +199,11 @@ class Jobs:
                 output.findings,
             )
             if chunk.findings is None:
-                step.frames.setdefault(key.ingress, []).append(chunk)
+                self._put(job, chunk)
             else:
                 step.large.append((key.ingress, chunk))
+            if begins:
+                job.begun = job.flows = True
             job.sent += len(output.tokens)
             job.history.note(chunk)
         if output.handoff is not None and isinstance(work, Prefill):

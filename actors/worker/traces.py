@@ -10,7 +10,8 @@ from actors.messages.key import count_tokens
 from actors.messages.stages import DECODE, HANDOFF, PREFILL
 from actors.messages.work import Decode, Prefill
 from actors.runtime.tracing import Attributes
-from actors.worker.jobs import Job, Step
+from actors.worker.job import Job
+from actors.worker.jobs import Step
 
 if TYPE_CHECKING:
     from actors.runtime.actor import Actor

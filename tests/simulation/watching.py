@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from actors.engines.base import Finish, Outputs
+from actors.engines.base import Finish
 from actors.engines.simulated import SimulatedEngine
 from actors.ingress import session as life
 from actors.ingress.session import Session
+from actors.messages.frame import Frame
 from actors.runtime.address import Address
 from actors.runtime.cell import Answer, Cell
 from actors.runtime.directory import Change, Directory
 from actors.runtime.message import split
 from actors.runtime.registry.base import Entry, Observation
 from actors.runtime.registry.etcd import EtcdRegistry
-from actors.worker.jobs import Jobs, Step
+from actors.worker.jobs import Jobs
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -142,17 +143,17 @@ def _nobody_takes_what_another_was_sent(world: World) -> Iterator[None]:
 @contextmanager
 def _the_cancelled_are_not_spoken_of(world: World) -> Iterator[None]:
     """A request that is cancelled has no end: whoever cancelled it has forgotten it."""
-    step = Jobs.step
+    take_frames = Jobs.take_frames
 
-    def stepping(self: Jobs, outputs: Outputs, me: Address, now: float = 0.0) -> Step:
-        done = step(self, outputs, me, now)
-        for chunks in done.frames.values():
-            for chunk in chunks:
+    def taking(self: Jobs, me: Address) -> list[tuple[Address, Frame]]:
+        frames = take_frames(self, me)
+        for _, frame in frames:
+            for chunk in frame.chunks:
                 if chunk.finish == Finish.CANCELLED.value:
                     world.wrong(f"{me} tells of a cancelled request: {chunk}")
-        return done
+        return frames
 
-    with patch.object(Jobs, "step", stepping):
+    with patch.object(Jobs, "take_frames", taking):
         yield
 
 

@@ -21,7 +21,7 @@ from tests.service import (
 )
 
 ENDLESS: dict[str, Any] = {"max_tokens": 1_000_000}
-STEPS_OF_1_MS: dict[str, Any] = {
+STEPS_OF_2_MS: dict[str, Any] = {
     "decode_ms": {"quadratic": 0, "linear": 0, "constant": 1},
     "speedup": 1,
 }
@@ -47,7 +47,7 @@ async def all_at_rest(service: Service, ingress: Ingress) -> None:
 async def test_a_client_that_leaves_takes_its_request_down_to_the_engine(
     service: Any, n: int, *, stream: bool
 ) -> None:
-    async with service(**STEPS_OF_1_MS) as (running, ingress):
+    async with service(**STEPS_OF_2_MS) as (running, ingress):
         last = "generation/0" if service is disaggregated else "aggregated/0"
         async with connected(ingress) as connection:
             await connection.post(COMPLETIONS, completion(stream=stream, n=n, **ENDLESS))
@@ -71,7 +71,7 @@ async def test_a_client_that_leaves_during_the_prefill_is_noticed_too() -> None:
 
 
 async def test_requests_of_others_go_on_when_a_client_leaves() -> None:
-    async with disaggregated(**STEPS_OF_1_MS) as (service, ingress):
+    async with disaggregated(**STEPS_OF_2_MS) as (service, ingress):
         async with connected(ingress) as leaving, connected(ingress) as staying:
             await leaving.post(COMPLETIONS, completion(stream=True, **ENDLESS))
             await staying.post(COMPLETIONS, completion(stream=True, max_tokens=40))
@@ -105,7 +105,7 @@ async def test_a_client_that_does_not_read_is_cut_and_others_are_not_affected() 
 
 async def test_more_connections_than_the_limit_are_turned_away_and_probes_are_not() -> None:
     options = {"max_connections": 2}
-    async with disaggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress):
+    async with disaggregated(ingress=options, **STEPS_OF_2_MS) as (service, ingress):
         async with connected(ingress) as first, connected(ingress) as second:
             for one in (first, second):
                 await one.post(COMPLETIONS, completion(stream=True, max_tokens=300))
@@ -130,7 +130,7 @@ async def test_more_connections_than_the_limit_are_turned_away_and_probes_are_no
 
 async def test_more_requests_than_the_limit_are_turned_away() -> None:
     options = {"max_requests": 1}
-    async with disaggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress):
+    async with disaggregated(ingress=options, **STEPS_OF_2_MS) as (service, ingress):
         async with connected(ingress) as first:
             await first.post(COMPLETIONS, completion(stream=True, **ENDLESS))
             await first.head()
@@ -147,7 +147,7 @@ async def test_more_requests_than_the_limit_are_turned_away() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_that_takes_too_long_ends_in_an_error(*, stream: bool) -> None:
     options = {"request_timeout_s": 0.1}
-    async with disaggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress):
+    async with disaggregated(ingress=options, **STEPS_OF_2_MS) as (service, ingress):
         answer = await fetch(ingress, COMPLETIONS, completion(stream=stream, **ENDLESS))
 
         if stream:
@@ -162,7 +162,7 @@ async def test_a_request_that_takes_too_long_ends_in_an_error(*, stream: bool) -
 
 
 async def test_an_ingress_that_drains_takes_no_connection_and_finishes_what_is_open() -> None:
-    async with disaggregated(**STEPS_OF_1_MS) as (service, ingress):
+    async with disaggregated(**STEPS_OF_2_MS) as (service, ingress):
         async with connected(ingress) as connection:
             await connection.post(COMPLETIONS, completion(stream=True, max_tokens=600))
             await connection.head()
@@ -182,7 +182,7 @@ async def test_an_ingress_that_drains_takes_no_connection_and_finishes_what_is_o
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_ingress_that_stops_says_so_to_those_who_still_wait(*, stream: bool) -> None:
-    async with disaggregated(**STEPS_OF_1_MS) as (service, ingress):
+    async with disaggregated(**STEPS_OF_2_MS) as (service, ingress):
         async with connected(ingress) as connection:
             await connection.post(COMPLETIONS, completion(stream=stream, **ENDLESS))
             await eventually(lambda: working(service, "generation/0"))
@@ -200,7 +200,7 @@ async def test_an_ingress_that_stops_says_so_to_those_who_still_wait(*, stream: 
 async def test_a_client_that_takes_nothing_for_too_long_is_taken_to_be_gone() -> None:
     options = {"client_timeout_s": 1.0, "max_unsent_bytes": 1 << 30}
     async with (
-        disaggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress),
+        disaggregated(ingress=options, **STEPS_OF_2_MS) as (service, ingress),
         connected(ingress) as stuck,
     ):
         await stuck.post(COMPLETIONS, completion(stream=True, n=16, **ENDLESS))

@@ -39,8 +39,8 @@ from tests.service import (
     reference_text,
 )
 
-STEPS_OF_1_MS: dict[str, Any] = {
-    "decode_ms": {"quadratic": 0, "linear": 0, "constant": 1},
+STEPS_OF_2_MS: dict[str, Any] = {
+    "decode_ms": {"quadratic": 0, "linear": 0, "constant": 2},
     "speedup": 1,
 }
 IMPATIENT = {
@@ -83,11 +83,11 @@ def replays(ingress: Ingress) -> list[int]:
 @pytest.mark.parametrize("role", ["generation", "aggregated"])
 async def test_a_successor_goes_on_where_a_killed_worker_was(role: str) -> None:
     start = disaggregated if role == "generation" else aggregated
-    async with start(**STEPS_OF_1_MS) as (service, ingress), connected(ingress) as connection:
+    async with start(**STEPS_OF_2_MS) as (service, ingress), connected(ingress) as connection:
         begun = await begin(connection)
 
         await service.kill(f"{role}/0")
-        await service.start_worker(ROLES[role], role, **STEPS_OF_1_MS)
+        await service.start_worker(ROLES[role], role, **STEPS_OF_2_MS)
         await eventually(lambda: replays(ingress)[0] > 0)
         answer = await rest_of(connection, begun)
 
@@ -100,26 +100,26 @@ async def test_an_engine_that_fails_at_a_token_is_succeeded_by_another_worker() 
         async with empty() as service:
             fault = {"do": "fail", "request": 1, "token": strike}
             broken = await service.start_worker(
-                AggregatedWorker, "aggregated", 0, faults=[fault], **STEPS_OF_1_MS
+                AggregatedWorker, "aggregated", 0, faults=[fault], **STEPS_OF_2_MS
             )
             ingress = await service.start_roles()
             async with connected(ingress) as connection:
                 await connection.post(COMPLETIONS, completion(stream=True, max_tokens=TOKENS))
                 with pytest.raises(ActorFailed):
                     await asyncio.wait_for(broken.wait(), 10)
-                await service.start_worker(AggregatedWorker, "aggregated", 1, **STEPS_OF_1_MS)
+                await service.start_worker(AggregatedWorker, "aggregated", 1, **STEPS_OF_2_MS)
                 await service.kill("aggregated/0")
 
                 assert (await connection.answer()).text == expected()
 
 
 async def test_a_worker_that_falls_again_and_again_loses_no_token() -> None:
-    async with aggregated(**STEPS_OF_1_MS) as (service, ingress):
+    async with aggregated(**STEPS_OF_2_MS) as (service, ingress):
         async with connected(ingress) as connection:
             begun = await begin(connection)
             for epoch in range(1, 6):
                 await service.kill("aggregated/0")
-                await service.start_worker(AggregatedWorker, "aggregated", **STEPS_OF_1_MS)
+                await service.start_worker(AggregatedWorker, "aggregated", **STEPS_OF_2_MS)
                 await eventually(lambda: replays(ingress)[0] >= epoch)  # noqa: B023
                 begun += await connection.chunk()
             answer = await rest_of(connection, begun)
@@ -196,7 +196,7 @@ async def test_a_request_waits_for_the_successor_of_a_draining_preprocessor() ->
 
 async def test_a_running_stream_needs_neither_router_nor_preprocessor() -> None:
     async with (
-        disaggregated(**STEPS_OF_1_MS) as (service, ingress),
+        disaggregated(**STEPS_OF_2_MS) as (service, ingress),
         connected(ingress) as connection,
     ):
         begun = await begin(connection)
@@ -243,7 +243,7 @@ async def test_a_new_request_waits_a_moment_for_the_successor_of_what_has_just_f
 @pytest.mark.parametrize("lost", ["first", "middle", "last"])
 @pytest.mark.parametrize("start", [disaggregated, aggregated])
 async def test_frames_lost_on_the_way_are_sent_again_by_the_worker(start: Any, lost: str) -> None:
-    async with start(**STEPS_OF_1_MS) as (service, ingress), connected(ingress) as connection:
+    async with start(**STEPS_OF_2_MS) as (service, ingress), connected(ingress) as connection:
         seen = 0
 
         def lose(subject: str, _frame: bytes) -> list[float]:
@@ -266,7 +266,7 @@ async def test_frames_lost_on_the_way_are_sent_again_by_the_worker(start: Any, l
 
 
 async def test_a_worker_that_did_not_hear_that_nobody_waits_is_told_again() -> None:
-    async with aggregated(**STEPS_OF_1_MS) as (service, ingress):
+    async with aggregated(**STEPS_OF_2_MS) as (service, ingress):
         async with connected(ingress) as connection:
             endless = completion(stream=True, max_tokens=1_000_000)
             await connection.post(COMPLETIONS, endless)
@@ -283,7 +283,7 @@ async def test_a_worker_that_did_not_hear_that_nobody_waits_is_told_again() -> N
 async def test_a_request_whose_end_was_never_told_is_ended_by_its_budget() -> None:
     options = {"request_timeout_s": 0.5}
     async with (
-        aggregated(ingress=options, **STEPS_OF_1_MS) as (service, ingress),
+        aggregated(ingress=options, **STEPS_OF_2_MS) as (service, ingress),
         connected(ingress) as connection,
     ):
         await connection.post(COMPLETIONS, completion(stream=True, max_tokens=1_000_000))
@@ -303,7 +303,7 @@ async def test_a_service_that_never_had_a_worker_is_unavailable_too() -> None:
 
 async def test_a_stream_no_worker_comes_back_for_ends_in_an_error_event() -> None:
     replay = {**IMPATIENT, "recovery_s": 0.05}
-    async with aggregated(ingress={"replay": replay}, **STEPS_OF_1_MS) as (service, ingress):
+    async with aggregated(ingress={"replay": replay}, **STEPS_OF_2_MS) as (service, ingress):
         async with connected(ingress) as connection:
             begun = await begin(connection)
 
@@ -318,12 +318,12 @@ async def test_a_stalled_engine_is_left_for_another_worker() -> None:
     async with empty() as service:
         fault = {"do": "stall", "request": 1, "token": 10}
         await service.start_worker(
-            AggregatedWorker, "aggregated", 0, faults=[fault], **STEPS_OF_1_MS
+            AggregatedWorker, "aggregated", 0, faults=[fault], **STEPS_OF_2_MS
         )
         ingress = await service.start_roles(replay=IMPATIENT)
         async with connected(ingress) as connection:
             begun = await begin(connection)
-            await service.start_worker(AggregatedWorker, "aggregated", 1, **STEPS_OF_1_MS)
+            await service.start_worker(AggregatedWorker, "aggregated", 1, **STEPS_OF_2_MS)
 
             assert (await rest_of(connection, begun)).text == expected()
         assert service.engine("aggregated/0").faults_fired == {"stall": 1}
@@ -363,7 +363,7 @@ async def test_a_bad_network_loses_doubles_and_delays_no_token(service: Any, see
 
 
 async def test_a_bad_network_and_a_killed_worker_at_once_lose_no_token() -> None:
-    async with disaggregated(ingress={"replay": IMPATIENT}, **STEPS_OF_1_MS) as (service, ingress):
+    async with disaggregated(ingress={"replay": IMPATIENT}, **STEPS_OF_2_MS) as (service, ingress):
         weather = service.bus.fate = Weather(1, of=50, lost=1, doubled=5, delayed=10)
         body = {
             "model": MODEL,
@@ -376,7 +376,7 @@ async def test_a_bad_network_and_a_killed_worker_at_once_lose_no_token() -> None
         await eventually(lambda: service.engine("generation/0").progress > 10)
 
         await service.kill("generation/0")
-        await service.start_worker(GenerationWorker, "generation", **STEPS_OF_1_MS)
+        await service.start_worker(GenerationWorker, "generation", **STEPS_OF_2_MS)
 
         prompt = encoded_chat({"role": "user", "content": "hello"})
         for seed, answer in enumerate(await answers):
@@ -385,14 +385,14 @@ async def test_a_bad_network_and_a_killed_worker_at_once_lose_no_token() -> None
 
 
 async def test_a_zombie_s_tokens_reach_nobody() -> None:
-    async with aggregated(**STEPS_OF_1_MS) as (service, ingress), connected(ingress) as connection:
+    async with aggregated(**STEPS_OF_2_MS) as (service, ingress), connected(ingress) as connection:
         begun = await begin(connection)
         [session] = [choice.session for choice in ingress._choices.values()]
 
         # Its lease runs out, and it is deaf; but it lives, and goes on sending.
         service.bus.fate = lambda subject, _: [] if subject == "test.a.aggregated.0" else [0.0]
         service.store.delete("aggregated/0")
-        await service.start_worker(AggregatedWorker, "aggregated", 1, **STEPS_OF_1_MS)
+        await service.start_worker(AggregatedWorker, "aggregated", 1, **STEPS_OF_2_MS)
         answer = await rest_of(connection, begun)
 
         assert answer.text == expected()

@@ -19,7 +19,7 @@ from actors.access.keyfile import Key, KeyFile, hash_of, write
 from actors.runtime.transport.buckets import BucketUnavailable
 from actors.worker.actor import GenerationWorker
 from tests.actors.ingress.clients import connected, fetch, official, request, url_of
-from tests.actors.ingress.test_losses import STEPS_OF_1_MS, rest_of
+from tests.actors.ingress.test_losses import STEPS_OF_2_MS, rest_of
 from tests.actors.ingress.test_tools import CALL, MESSAGES, capitals
 from tests.service import (
     MODEL,
@@ -224,14 +224,14 @@ async def test_a_response_belongs_to_the_key_that_made_it(tmp_path: Path) -> Non
 
 async def test_a_stream_goes_on_when_its_worker_is_killed() -> None:
     async with (
-        disaggregated(**STEPS_OF_1_MS) as (service, ingress),
+        disaggregated(**STEPS_OF_2_MS) as (service, ingress),
         connected(ingress) as connection,
     ):
         await connection.send(request(PATH, asked(stream=True, max_output_tokens=60)))
         await connection.head()
         begun = await connection.chunk()
         await service.kill("generation/0")
-        await service.start_worker(GenerationWorker, "generation", **STEPS_OF_1_MS)
+        await service.start_worker(GenerationWorker, "generation", **STEPS_OF_2_MS)
         await eventually(lambda: ingress._counted["replays"] > 0)
         begun = (await rest_of(connection, begun)).body
 
@@ -243,7 +243,7 @@ async def test_a_stream_goes_on_when_its_worker_is_killed() -> None:
 async def test_an_answer_that_breaks_off_ends_with_a_failed_response() -> None:
     policy = {"attempts": 1, "recovery_s": 0.05, "restart_s": 0.05, "retry_s": 0.02}
     async with (
-        disaggregated(ingress={"replay": policy}, **STEPS_OF_1_MS) as (service, ingress),
+        disaggregated(ingress={"replay": policy}, **STEPS_OF_2_MS) as (service, ingress),
         connected(ingress) as connection,
     ):
         await connection.send(request(PATH, asked(stream=True, max_output_tokens=600)))

@@ -149,3 +149,15 @@ def test_totals_are_always_the_report_and_what_is_expected(steps: list[tuple[str
             told.blocks_used + 7 * count,
             told.running + told.waiting + count,
         )
+
+
+def test_what_is_expected_can_be_given_up_all_at_once() -> None:
+    load = WorkerLoad()
+    load.report(Load(running=2, blocks_used=5))
+    load.place(placement(1), 0.0)
+    load.place(placement(2), 0.0)
+
+    assert load.lose_track()
+
+    assert totals(load) == (0, 5, 2)
+    assert not load.lose_track()

@@ -62,7 +62,7 @@ async def test_a_whole_request_is_answered_with_the_model_s_tokens() -> None:
 
 async def test_many_requests_of_one_ingress_share_a_frame_a_step() -> None:
     async with empty() as service:
-        worker = await start(service, AggregatedWorker, "aggregated", speedup=100)
+        worker = await start(service, AggregatedWorker, "aggregated", speedup=2)
         ingress = await service.start_probe("ingress")
 
         for number in range(8):

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from actors.engines.base import Finish, Handoff, Output, Outputs
-from actors.messages.frame import Chunk, Frame
+from actors.messages.frame import PLAIN_FIELDS, Chunk, Frame
 from actors.messages.key import RequestKey
 from actors.messages.sampling import Sampling
 from actors.messages.work import Decode, Fetched, Generate, Prefill
 from actors.runtime.address import Address
-from actors.worker.jobs import Job, Jobs, Step, Work, failure
+from actors.worker.job import FRAME_TOKENS, Job, Work
+from actors.worker.jobs import Jobs, Step, failure
 
 ME = Address("context", 0, 3)
 OTHER = Address("generation", 0, 4)
@@ -23,6 +24,14 @@ PROMPT = b"\1\0\0\0\2\0\0\0"
 
 def key(number: int = 1, epoch: int = 0, ingress: Address = INGRESSES[0]) -> RequestKey:
     return RequestKey(ingress, number, epoch)
+
+
+def chunks_of(jobs: Jobs) -> dict[Address, list[Chunk]]:
+    """What is ready to be sent, which has to be a frame for each ingress without plain tokens."""
+    frames = jobs.take_frames(ME)
+    assert not any(frame.plain for _, frame in frames)
+    assert len(dict(frames)) == len(frames)
+    return {ingress: frame.chunks for ingress, frame in frames}
 
 
 def generate(of: RequestKey) -> Generate:
@@ -57,10 +66,10 @@ def test_a_decode_carries_the_handoff_and_counts_the_first_token_as_sent() -> No
     request, _ = jobs.add(decode(key()))
     assert request is not None
 
-    step = jobs.step(Outputs([Output(request.id, [78])]), OTHER)
+    jobs.step(Outputs([Output(request.id, [78])]), OTHER)
 
     assert (request.phase, request.handoff) == ("decode", Handoff(77, b"ticket"))
-    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 1, [78])]}
+    assert chunks_of(jobs) == {INGRESSES[0]: [Chunk(1, 0, 1, [78])]}
 
 
 def test_a_finished_prefill_sends_its_token_and_hands_the_sequence_over() -> None:
@@ -71,7 +80,9 @@ def test_a_finished_prefill_sends_its_token_and_hands_the_sequence_over() -> Non
         Outputs([Output(number, [77], handoff=Handoff(77, b"ticket"), cached_tokens=1)]), ME
     )
 
-    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [77], cached_tokens=1, prompt_tokens=2)]}
+    assert chunks_of(jobs) == {
+        INGRESSES[0]: [Chunk(1, 0, 0, [77], cached_tokens=1, prompt_tokens=2)]
+    }
     assert step.decodes == [
         (OTHER, Decode(key(), "r", PROMPT, SAMPLING, ME, 77, b"ticket", resumed=1))
     ]
@@ -82,10 +93,12 @@ def test_a_prefill_that_nobody_fetches_in_time_ends_without_another_chunk() -> N
     jobs = Jobs()
     number = added(jobs, prefill(key()))
     jobs.step(Outputs([Output(number, [77], handoff=Handoff(77, b"ticket"))]), ME)
+    jobs.take_frames(ME)
 
     step = jobs.step(Outputs([Output(number, [], finish=Finish.CANCELLED)]), ME)
 
-    assert step == Step({}, {}, [], [])
+    assert step == Step()
+    assert jobs.take_frames(ME) == []
     assert len(jobs) == 0
 
 
@@ -95,7 +108,7 @@ def test_a_prefill_whose_first_token_ends_the_sequence_hands_nothing_over() -> N
 
     step = jobs.step(Outputs([Output(number, [], finish=Finish.STOP)]), ME)
 
-    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 0, [], "stop", prompt_tokens=2)]}
+    assert chunks_of(jobs) == {INGRESSES[0]: [Chunk(1, 0, 0, [], "stop", prompt_tokens=2)]}
     assert step.decodes == []
     assert len(jobs) == 0
     assert jobs.take_unneeded() == [(key(), prefill(key()).generation)]
@@ -123,7 +136,8 @@ def test_fetched_blocks_are_reported_to_the_context_worker_without_a_chunk() -> 
 
     step = jobs.step(Outputs([Output(number, [], fetched=True)]), ME)
 
-    assert (step.frames, step.decodes) == ({}, [])
+    assert jobs.take_frames(ME) == []
+    assert step.decodes == []
     assert step.fetched == [(OTHER, Fetched(key()))]
 
 
@@ -133,7 +147,7 @@ def test_a_decode_that_fails_before_the_fetch_lets_the_blocks_go() -> None:
 
     step = jobs.step(Outputs([Output(number, [], finish=Finish.ERROR, error="no route")]), ME)
 
-    assert step.frames == {INGRESSES[0]: [Chunk(1, 0, 1, [], "error", "no route")]}
+    assert chunks_of(jobs) == {INGRESSES[0]: [Chunk(1, 0, 1, [], "error", "no route")]}
     assert step.fetched == [(OTHER, Fetched(key()))]
 
 
@@ -141,9 +155,9 @@ def test_one_step_makes_one_list_of_chunks_for_each_ingress() -> None:
     jobs = Jobs()
     numbers = [added(jobs, generate(key(n, ingress=INGRESSES[n % 2]))) for n in range(6)]
 
-    step = jobs.step(Outputs([Output(number, [number]) for number in numbers]), ME)
+    jobs.step(Outputs([Output(number, [number]) for number in numbers]), ME)
 
-    assert {ingress: len(chunks) for ingress, chunks in step.frames.items()} == {
+    assert {ingress: len(chunks) for ingress, chunks in chunks_of(jobs).items()} == {
         INGRESSES[0]: 3,
         INGRESSES[1]: 3,
     }
@@ -153,18 +167,54 @@ def test_tokens_with_nothing_else_to_say_go_without_a_chunk_each() -> None:
     jobs = Jobs()
     numbers = [added(jobs, generate(key(n, n, ingress=INGRESSES[n % 2]))) for n in range(4)]
     jobs.step(Outputs([Output(number, [1]) for number in numbers]), ME)
+    jobs.take_frames(ME)
 
-    step = jobs.step(Outputs([Output(number, [number * 10]) for number in numbers]), ME)
-    last = jobs.step(Outputs([Output(numbers[0], [7], finish=Finish.LENGTH)]), ME)
+    jobs.step(Outputs([Output(number, [number * 10]) for number in numbers]), ME)
 
-    assert step.frames == {}
-    assert step.plain == {
-        INGRESSES[0]: [0, 0, 1, 10, 2, 2, 1, 30],
-        INGRESSES[1]: [1, 1, 1, 20, 3, 3, 1, 40],
-    }
-    assert last.plain == {}
-    assert last.frames == {INGRESSES[0]: [Chunk(0, 0, 2, [7], "length")]}
+    assert jobs.take_frames(ME) == [
+        (INGRESSES[0], Frame(ME, [], [0, 0, 1, 10, 2, 2, 1, 30])),
+        (INGRESSES[1], Frame(ME, [], [1, 1, 1, 20, 3, 3, 1, 40])),
+    ]
+    jobs.step(Outputs([Output(numbers[0], [7], finish=Finish.LENGTH)]), ME)
+    assert jobs.take_frames(ME) == [(INGRESSES[0], Frame(ME, [Chunk(0, 0, 2, [7], "length")]))]
     assert jobs.again(key(1, 1, INGRESSES[1]), 0) == Chunk(1, 1, 0, [1, 20], prompt_tokens=2)
+
+
+def test_several_steps_are_sent_together_in_the_order_of_each_sequence() -> None:
+    jobs = Jobs()
+    one, two = (added(jobs, generate(key(n))) for n in (1, 2))
+    jobs.step(Outputs([Output(one, [10])]), ME)
+    jobs.step(Outputs([Output(two, [20])], [one, 11]), ME)
+    jobs.step(Outputs([], [one, 12, two, 21]), ME)
+    jobs.step(Outputs([Output(one, [13, 14])], [two, 22]), ME)
+    jobs.step(Outputs([Output(two, [], finish=Finish.STOP)], [one, 15]), ME)
+
+    begun, ended = [frame for _, frame in jobs.take_frames(ME)]
+
+    assert [chunk.tokens for chunk in begun.chunks] == [[10], [20]]
+    assert begun.plain[3::4] == [11, 12, 21, 22]
+    assert [(c.number, c.offset, c.tokens, c.finish) for c in ended.chunks] == [
+        (1, 3, [13, 14], ""),
+        (2, 3, [], "stop"),
+        (1, 5, [15], ""),
+    ]
+    jobs.step(Outputs([], [one, 16]), ME)
+    assert jobs.take_frames(ME) == [(INGRESSES[0], Frame(ME, [], [1, 0, 6, 16]))]
+
+
+def test_many_tokens_are_sent_in_frames_of_a_limited_size() -> None:
+    jobs = Jobs()
+    number = added(jobs, generate(key()))
+    jobs.step(Outputs([Output(number, [0])]), ME)
+    for token in range(2 * FRAME_TOKENS + 1):
+        jobs.step(Outputs([], [number, token]), ME)
+
+    frames = [frame for _, frame in jobs.take_frames(ME)]
+
+    sizes = [(len(frame.chunks), len(frame.plain) // PLAIN_FIELDS) for frame in frames]
+    assert sizes == [(1, 0), (0, FRAME_TOKENS), (0, FRAME_TOKENS), (0, 1)]
+    tokens = [token for frame in frames[1:] for token in frame.plain[3::4]]
+    assert tokens == list(range(2 * FRAME_TOKENS + 1))
 
 
 def test_a_repeat_and_an_older_attempt_are_passed_over() -> None:
@@ -235,7 +285,7 @@ class Interleaving(RuleBasedStateMachine):
         outputs = [Output(number, list(range(tokens)), finish) for number in chosen]
         if finish is not None:
             self.end(chosen)
-        self.check(self.jobs.step(Outputs(outputs), ME))
+        self.jobs.step(Outputs(outputs), ME)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -244,7 +294,7 @@ class Interleaving(RuleBasedStateMachine):
         chosen = data.draw(st.lists(st.sampled_from(sorted(self.live)), min_size=1, unique=True))
         full = [Output(number, [0]) for number in chosen[::2]]
         plain = [field for number in chosen[1::2] for field in (number, 0)]
-        self.check(self.jobs.step(Outputs(full, plain), ME))
+        self.jobs.step(Outputs(full, plain), ME)
 
     @precondition(lambda self: any(self.open_prefills()))
     @rule(data=st.data())
@@ -253,7 +303,6 @@ class Interleaving(RuleBasedStateMachine):
         self.handed_off.add(number)
         step = self.jobs.step(Outputs([Output(number, [9], handoff=Handoff(9, b"t"))]), ME)
         assert len(step.decodes) == (number not in self.cancelled)
-        self.check(step)
 
     @precondition(lambda self: len(self.jobs) > 0)
     @rule(data=st.data())
@@ -278,9 +327,10 @@ class Interleaving(RuleBasedStateMachine):
         for number in numbers:
             del self.live[number]
 
-    def check(self, step: Step) -> None:
-        for ingress in step.frames.keys() | step.plain.keys():
-            frame = Frame(ME, step.frames.get(ingress, []), step.plain.get(ingress, []))
+    @rule()
+    def send(self) -> None:
+        """Until then what several steps have brought waits."""
+        for ingress, frame in self.jobs.take_frames(ME):
             for chunk in frame.everything():
                 of = key(chunk.number, chunk.epoch, ingress)
                 assert of not in self.final, "a chunk after the last one"
@@ -301,7 +351,8 @@ class Interleaving(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The engine ends everything it has, and nothing stays behind."""
         last = [Output(number, [], Finish.CANCELLED) for number in self.live]
-        self.check(self.jobs.step(Outputs(last), ME))
+        self.jobs.step(Outputs(last), ME)
+        self.send()
         assert len(self.jobs) == 0
 
 
