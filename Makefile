@@ -56,7 +56,7 @@ exam: setup ## The demonstration model asked for all that it was taught (2 minut
 	$(BIN)/python -m pytest -m 'long or not long' tests/topologies/test_capitals.py
 
 hosts: setup ## Three hosts (network namespaces): one is lost under load; needs root (1 minute)
-	$(BIN)/python -m pytest -m 'long or not long' tests/hosts
+	$(BIN)/python -m pytest -m 'long or not long' tests/hosts tests/supervisor/test_refused.py
 
 slurm: setup ## A job of a throw-away Slurm over three nodes; needs root and Debian's Slurm (2 minutes)
 	$(BIN)/python -m pytest -m 'long or not long' tests/slurm

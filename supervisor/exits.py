@@ -16,11 +16,13 @@ _NODE_CODES = MappingProxyType(
         70: "an actor failed",
         73: "the name is taken",
         75: "the name was lost to a successor",
+        77: "NATS or etcd does not let it in",
         78: "the specification is wrong",
     }
 )
 """What `actors.runtime.process` means by its exit codes."""
-_UNAVAILABLE = 69
+_KINDS = MappingProxyType({69: Kind.UNAVAILABLE, 77: Kind.REFUSED})
+"""Those that say more than that it failed."""
 _POLITE = frozenset({signal.SIGTERM, signal.SIGINT})
 _SHOWN_CHARACTERS = 300
 
@@ -68,7 +70,7 @@ def reason_of(
         return Reason(Kind.NORMAL) if asked is Asked.NOTHING else SHUTDOWN
     meaning = _NODE_CODES.get(ending.code) if node else None
     text = f"exit code {ending.code}" + (f", {meaning}" if meaning else "")
-    kind = Kind.UNAVAILABLE if node and ending.code == _UNAVAILABLE else Kind.ABNORMAL
+    kind = _KINDS.get(ending.code, Kind.ABNORMAL) if node else Kind.ABNORMAL
     return Reason(kind, _with(text, said or (tail[-1] if tail else "")))
 
 

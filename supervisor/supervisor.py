@@ -73,7 +73,8 @@ class Supervisor:
         self._stepping = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         elsewhere = plan.here is not None and NATS not in plan.ports
-        self._patient = elsewhere or bool(adopted.taken or adopted.lost)
+        resumed = bool(adopted.taken or adopted.lost)
+        self._boot = tree.Boot(patient=elsewhere or resumed, resumed=resumed)
         """Whether to wait for the servers: another node may be about to start them, or an earlier
         supervisor has served, and this one goes on."""
         self._hurried = False
@@ -123,7 +124,7 @@ class Supervisor:
         try:
             try:
                 self._booted_at = self._loop.time()
-                self._feed(tree.Boot(patient=self._patient))
+                self._feed(self._boot)
                 gone = await asyncio.shield(self._gone)
             except BaseException:  # whatever it is, no child may be left without a supervisor
                 self.stop(force=True)

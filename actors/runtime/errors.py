@@ -12,6 +12,7 @@ ActorError
 ├── NameTaken                 another live process holds the name
 ├── NameLost                  a later life has the name that was ours
 ├── PlaneUnavailable          NATS or etcd cannot be reached
+│   └── PlaneRefused          ... or does not know our token or password
 └── ActorFailed               an actor ended abnormally, and its node with it
 """
 
@@ -105,6 +106,14 @@ class PlaneUnavailable(ActorError):
     def __init__(self, part: str, where: str, why: str) -> None:
         super().__init__(f"{part} at {where}: {why}")
         self.part = part
+
+
+class PlaneRefused(PlaneUnavailable):
+    """NATS or etcd answers, and knows no token, user or password like ours. All of these are values
+    that we were started with, so that waiting helps only if the server changes."""
+
+    def __init__(self, part: str, where: str, why: str) -> None:
+        super().__init__(part, where, f"{why}: it has another token or password than we were given")
 
 
 class ActorFailed(ActorError):

@@ -2,7 +2,8 @@
 
 Started by a supervisor, or by hand with the same file. Exit codes follow sysexits.h:
 0 asked to stop, 69 NATS or etcd out of reach, 70 an actor failed, 73 the name is taken,
-75 the name was lost to a successor, 78 the specification is wrong.
+75 the name was lost to a successor, 77 NATS or etcd does not let it in, 78 the specification is
+wrong.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from actors.runtime.errors import (
     ActorFailed,
     NameLost,
     NameTaken,
+    PlaneRefused,
     PlaneUnavailable,
 )
 from actors.runtime.link import (
@@ -60,6 +62,7 @@ EXIT_UNAVAILABLE = 69
 EXIT_FAILED = 70
 EXIT_NAME_TAKEN = 73
 EXIT_NAME_LOST = 75
+EXIT_REFUSED = 77
 EXIT_CONFIGURATION = 78
 GC_THRESHOLDS = (50_000, 20, 20)
 RECONNECT_S = 0.2
@@ -177,6 +180,8 @@ class Process:
         supervised = asyncio.create_task(self._stay_linked(), name="link")
         try:
             return await self._serve()
+        except PlaneRefused as error:
+            return self._give_up(EXIT_REFUSED, error)
         except PlaneUnavailable as error:
             return self._give_up(EXIT_UNAVAILABLE, error)
         except NameTaken as error:

@@ -41,6 +41,8 @@ class Lifecycle(Plans):
         self.gone = False
         self.patient = False
         """Whether something may serve that must not end because the plane is away."""
+        self.resumed = False
+        """Whether this tree, or the one it goes on for, has been up."""
         self._random = Random(seed)
 
     def settle(self) -> None:
@@ -58,7 +60,8 @@ class Lifecycle(Plans):
         self._cancel_timer(node)
         self._to(node, State.RUNNING)
         node.ready_at = self.now
-        self.patient = self.patient or node is self.root
+        if node is self.root:
+            self.patient = self.resumed = True
         self._report(ReportKind.PROGRESS, node, None)
         node.origin = Origin.AUTOMATIC
         tickets, node.on_start = node.on_start, []
@@ -249,7 +252,9 @@ class Lifecycle(Plans):
 
     def _blameless(self, reason: Reason) -> bool:
         """Whether a failed start is to be tried again for as long as it takes."""
-        return self.patient and reason.origin.kind is Kind.UNAVAILABLE
+        kind = reason.origin.kind
+        away = self.patient and kind is Kind.UNAVAILABLE
+        return away or (self.resumed and kind is Kind.REFUSED)
 
     def _try_at(self, node: Node, at: float) -> None:
         self._set_timer(node, "retry", at)

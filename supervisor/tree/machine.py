@@ -68,9 +68,9 @@ class Tree:
                 if node := life.timers.pop(key, None):
                     node.timer = None
                     self._timer(node)
-            case Boot(patient):
+            case Boot(patient, resumed):
                 if life.root.state is State.WAITING and not life.gone:
-                    life.patient = patient
+                    life.patient, life.resumed = patient or resumed, resumed
                     life.start(life.root)
             case Shutdown(reason, force):
                 life.shut_down(reason, force=force)

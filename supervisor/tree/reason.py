@@ -21,6 +21,9 @@ class Kind(enum.StrEnum):
     UNAVAILABLE = "unavailable"
     """It could not do without something that is not there and that it is not to blame for: NATS or
     etcd. Before it was ready, that is no failure that counts."""
+    REFUSED = "refused"
+    """As `UNAVAILABLE`, but what it needs is there and does not let it in. That can come right for
+    a tree that has been up, whose servers were changed, and not for one that never was."""
     START_FAILED = "start_failed"
     """It ended, or was ended at its deadline, before it was ready."""
 

@@ -123,8 +123,8 @@ MUTATIONS = (
     Mutation(
         "a child is blamed for a plane that is away",
         "supervisor/tree/lifecycle.py",
-        "return self.patient and reason.origin.kind is Kind.UNAVAILABLE",
-        "return False",
+        "away = self.patient and kind is Kind.UNAVAILABLE",
+        "away = False",
     ),
     Mutation(
         "the directory goes back to older lives",

@@ -53,6 +53,12 @@ def test_a_node_without_its_plane_is_not_to_blame_and_a_server_of_that_code_is()
     assert (node.kind, server.kind) == (Kind.UNAVAILABLE, Kind.ABNORMAL)
 
 
+def test_a_node_that_its_plane_does_not_let_in_is_told_from_one_without() -> None:
+    reason = reason_of(Exit(code=77), asked=Asked.NOTHING, node=True)
+
+    assert reason.kind is Kind.REFUSED
+
+
 def test_what_the_node_said_is_better_than_its_last_line() -> None:
     reason = reason_of(
         Exit(code=70), asked=Asked.NOTHING, node=True, said="a/0 failed: boom", tail=["}"]

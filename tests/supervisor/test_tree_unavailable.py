@@ -8,6 +8,7 @@ from supervisor.tree import Backoff, Boot, Kind, Reason, Shutdown, State, Strate
 from tests.supervisor.stage import BOOM, Script, Stage, child
 
 AWAY = Reason(Kind.UNAVAILABLE, "exit code 69, NATS or etcd out of reach")
+REFUSED = Reason(Kind.REFUSED, "exit code 77, NATS or etcd does not let it in")
 TRIES = 50
 SLOW = Backoff(initial_s=1, max_s=1, jitter=0)
 STRATEGIES = (Strategy.ONE_FOR_ONE, Strategy.REST_FOR_ONE, Strategy.ONE_FOR_ALL)
@@ -56,6 +57,29 @@ def test_a_first_start_without_the_plane_fails_and_says_why() -> None:
 
     assert stage.gone is not None
     assert stage.gone.reason.origin == AWAY
+
+
+def test_a_first_start_that_is_refused_fails_also_where_the_plane_is_waited_for() -> None:
+    stage = Stage(_spec(Strategy.ONE_FOR_ONE), b=Script(starts=[AWAY, AWAY, REFUSED]))
+    stage.send(Boot(patient=True))
+    stage.advance(10)
+
+    assert stage.gone is not None
+    assert stage.gone.reason.origin == REFUSED
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_once_up_a_refusal_is_sat_out(*, resumed: bool) -> None:
+    first = [REFUSED] if resumed else []
+    script = Script(starts=[*first, "ready", *[REFUSED] * TRIES, "ready"])
+    stage = Stage(_spec(Strategy.ONE_FOR_ONE), b=script)
+    stage.send(Boot(resumed=resumed))
+    stage.advance(5)
+    stage.die("b")
+    stage.advance(TRIES + 10)
+
+    assert [stage.state(name) for name in ("root", "a", "b", "c")] == [State.RUNNING] * 4
+    assert stage.gone is None
 
 
 def test_a_tree_that_waits_for_the_plane_can_be_shut_down() -> None:

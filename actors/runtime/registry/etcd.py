@@ -24,7 +24,7 @@ from aetcd.rtypes import EventKind
 
 from actors.runtime import tasks
 from actors.runtime.clock import Clock, LoopClock
-from actors.runtime.errors import UNREADABLE, NameTaken, PlaneUnavailable
+from actors.runtime.errors import UNREADABLE, NameTaken, PlaneRefused, PlaneUnavailable
 from actors.runtime.pids import is_alive
 from actors.runtime.registry.base import (
     Deleted,
@@ -46,6 +46,8 @@ FIRST_DAY_S = 1_767_225_600
 TICKS_PER_S = 10
 """Of the clock that no incarnation is below. No process is started, claims a name, dies and has a
 successor within one, with a loss of etcd's data in between."""
+WRONG_LOGIN = "authentication failed"
+"""etcd's words for a user or password that it does not know."""
 _OUTAGE = (aetcd.ClientError, grpc.aio.AioRpcError, OSError, TimeoutError)
 
 log = structlog.get_logger("registry")
@@ -111,7 +113,10 @@ class EtcdRegistry(Registry):
             await tasks.within(self._settings.connect_timeout_s, self._connect_again())
         except TimeoutError as error:
             await self._client.close()
-            raise PlaneUnavailable("etcd", self._where, self._trouble) from error
+            refused = WRONG_LOGIN in self._trouble
+            raise (PlaneRefused if refused else PlaneUnavailable)(
+                "etcd", self._where, self._trouble
+            ) from error
         self._run = asyncio.create_task(self._stay_connected(), name="etcd-registry")
 
     async def claim(self, entry: Entry, *, above: int = 0) -> Entry:

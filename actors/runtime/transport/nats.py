@@ -8,7 +8,13 @@ import ssl
 import msgspec
 import structlog
 
-from actors.runtime.errors import AskTimeout, NoSuchActor, PlaneUnavailable, Refused
+from actors.runtime.errors import (
+    AskTimeout,
+    NoSuchActor,
+    PlaneRefused,
+    PlaneUnavailable,
+    Refused,
+)
 from actors.runtime.message import Fault, encode
 from actors.runtime.transport.base import (
     Bounce,
@@ -30,6 +36,8 @@ OUTBOX_LIMIT = 65_536
 OUTBOX_LIMIT_BYTES = 64 * 1024 * 1024
 DEFAULT_FRAME_LIMIT_BYTES = 1024 * 1024
 """Of a server that has not said its own yet."""
+WRONG_LOGIN = "authorization violation"
+"""NATS's words for a token, user or password that it does not know."""
 ASK_PREFIX = "a"
 """Tells an ask's reply from a tell's in our inbox."""
 
@@ -87,7 +95,11 @@ class NatsTransport(Transport):
             self._client = client = self._make_client()
             await client.start(settings.connect_timeout_s)
         except (OSError, TimeoutError, ValueError, NatsRefused) as error:
-            raise PlaneUnavailable("NATS", where, str(error) or type(error).__name__) from error
+            why = str(error) or type(error).__name__
+            # A file of credentials is read at each try, and may be another by the next.
+            known = settings.credentials is None and isinstance(error, NatsRefused)
+            refused = known and WRONG_LOGIN in why.lower()
+            raise (PlaneRefused if refused else PlaneUnavailable)("NATS", where, why) from error
         if self._closing:
             await client.close()
             raise PlaneUnavailable("NATS", where, "closed while it was connecting")

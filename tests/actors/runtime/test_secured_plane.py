@@ -140,7 +140,7 @@ async def test_nats_with_a_wrong_password_is_told(nats: NatsSettings) -> None:
 
     text = await refusal(NatsTransport(wrong, "test"))
 
-    assert re.match(r"NATS at tls://127.*Authorization Violation", text), text
+    assert re.match(r"NATS at tls://127.*Authorization Violation: it has another token", text), text
     assert "p w" not in text
 
 
@@ -217,7 +217,7 @@ async def test_etcd_with_a_wrong_password_is_told(etcd: EtcdSettings) -> None:
     )
     text = await turned_away(wrong)
 
-    assert "invalid user ID or password" in text
+    assert "invalid user ID or password: it has another token or password" in text
     assert "not-it" not in text
 
 
