@@ -286,6 +286,7 @@ class Worker(Actor):
             self._tokens += sum(len(chunk.tokens) for chunk in frame.chunks)
             self._tokens += len(frame.plain) // PLAIN_FIELDS
             self._tell(ingress, frame)
+        self._publisher.along(self._sent_at)
 
     def _say_over(self, step: Step) -> None:
         for job, outcome in step.over:

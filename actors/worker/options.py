@@ -31,4 +31,5 @@ class WorkerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     router: str = "router"
     """The role that is told of the cache and the load."""
     report_every_s: Annotated[float, msgspec.Meta(gt=0)] = 0.05
-    """How far apart two such reports are at least; a quiet worker reports a change at once."""
+    """How far apart two such reports are at least. One that is due goes with the next tokens, or
+    20 ms later."""
