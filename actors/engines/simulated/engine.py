@@ -65,7 +65,7 @@ class SimulatedEngine(Engine):
         self._news = asyncio.Event()
         self._step_timer: asyncio.Handle | None = None
         self._request_timers: dict[int, asyncio.TimerHandle] = {}  # fetches, and kept blocks' ends
-        self._fetches: set[int] = set()
+        self._fetches: dict[int, float] = {}  # when each ends, on the loop's clock
         self._deadline = 0.0
         self._progress = 0
         self._patience_s = 0.0
@@ -207,10 +207,10 @@ class SimulatedEngine(Engine):
         for request_id, blocks in step.fetches:
             fetch_s = self._timing.handoff_s(blocks)
             waited_for_s.append(fetch_s)
-            self._fetches.add(request_id)
-            self._after(fetch_s, self._end_fetch, request_id)
+            self._fetches[request_id] = loop.time() + fetch_s
         self._patience_s = _MARGIN * max(waited_for_s, default=0.0)
         if not step.computes:
+            self._watch_fetches()
             return
         duration_s = self._timing.step_s(
             prefill_tokens=step.prefill_tokens,
@@ -238,6 +238,10 @@ class SimulatedEngine(Engine):
         for output in outputs.full:
             if output.handoff is not None:
                 self._after(self.options.handoff_ttl_s, self._expire, output.id)
+        # As TensorRT-LLM's executor, which looks after transfers between two steps.
+        now = asyncio.get_running_loop().time()
+        ended = [request_id for request_id, due in self._fetches.items() if due <= now]
+        outputs.full += map(self._fetched, ended)
         if outputs:
             self._notices = None
             self._unread_steps += 1
@@ -246,12 +250,22 @@ class SimulatedEngine(Engine):
         if not self._scheduler.idle:
             self._begin_step()
 
+    def _watch_fetches(self) -> None:
+        """There is no step at the end of which they would be looked after."""
+        now = asyncio.get_running_loop().time()
+        for request_id, due in self._fetches.items():
+            if request_id not in self._request_timers:
+                self._after(max(0.0, due - now), self._end_fetch, request_id)
+
     def _end_fetch(self, request_id: int) -> None:
-        self._drop_timer(request_id)
         self._progress += 1
-        failed = bool(self._script.at_handoff())
-        self._notify(self._scheduler.fetched(request_id, failed=failed))
+        self._notify(self._fetched(request_id))
         self._wake()
+
+    def _fetched(self, request_id: int) -> Output:
+        self._drop_timer(request_id)
+        failed = bool(self._script.at_handoff())
+        return self._scheduler.fetched(request_id, failed=failed)
 
     def _expire(self, request_id: int) -> None:
         self._let_go(request_id)
@@ -278,7 +292,7 @@ class SimulatedEngine(Engine):
         self._request_timers[request_id] = loop.call_later(delay_s, act, request_id)
 
     def _drop_timer(self, request_id: int) -> None:
-        self._fetches.discard(request_id)
+        self._fetches.pop(request_id, None)
         timer = self._request_timers.pop(request_id, None)
         if timer is not None:
             timer.cancel()

@@ -120,7 +120,8 @@ def test_handoff_takes_its_time_without_stopping_others() -> None:
         )
         other = request_of(1, prompt_of(5, salt=1), 8)
         heard = await timed(generation, decode, other)
-        assert [at for at, outputs in heard if outputs[0].fetched] == [50.0]
+        # It takes 50 ms, and is noticed when the step that is under way then ends.
+        assert [at for at, outputs in heard if any(o.fetched for o in outputs)] == [100.0]
         second = [at for at, outputs in heard for o in outputs if o.id == 2 and o.tokens]
         assert second == [110.0, 120.0]
         await context.close()
