@@ -26,14 +26,13 @@ from supervisor.private import write_private
 
 HOST = "127.0.0.1"
 NATS_MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
-ETCD_HEARTBEAT_MS = 10
-ETCD_ELECTION_MS = 50
-"""A cluster of one sends no heartbeats, but waits for one to two of these before it elects itself.
-Measured from spawn to ready after a kill: 0.36 s with 50/250, 0.13 s with 10/50, the least that
-etcd takes (five heartbeats)."""
+ETCD_HEARTBEAT_MS = 50
+ETCD_ELECTION_MS = 250
+"""A cluster of one sends no heartbeats, but counts time in them, and waits for one to two elections'
+time before it elects itself. Measured with 50/250 and 10/50, the least that etcd takes (five
+heartbeats): 8 and 19 ms of CPU a second at rest, 0.40 and 0.16 s from spawn to ready."""
 ETCD_CORES = "1"
-"""It has little to do, but ticks: at rest it uses 0.9 % of a core so, and 2.5 % with a second core
-to wake up at each tick."""
+"""It has little to do, but ticks, and would wake up a second core at each tick."""
 NATS_CORES_EACH = 8
 """NATS may use one of the host's cores in so many at once, and at least one. A second is woken for
 messages that the first could deal with: on two cores a request took 40 µs of it so and 27 with one,
