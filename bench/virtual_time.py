@@ -7,6 +7,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from actors.runtime.clock import LoopClock
+
 T = TypeVar("T")
 
 
@@ -44,6 +46,13 @@ def jump(delay_s: float) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     loop.jump(delay_s)
+
+
+class VirtualClock(LoopClock):
+    """The loop's time for everything."""
+
+    def precise(self) -> float:
+        return self.now()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -28,8 +28,8 @@ HOST = "127.0.0.1"
 NATS_MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 ETCD_HEARTBEAT_MS = 50
 ETCD_ELECTION_MS = 250
-"""A cluster of one sends no heartbeats, but counts time in them, and waits for one to two elections'
-time before it elects itself. Measured with 50/250 and 10/50, the least that etcd takes (five
+"""A cluster of one sends no heartbeats, but counts time in them, and waits for one to two of the
+latter before it elects itself. Measured with 50/250 and 10/50, the least that etcd takes (five
 heartbeats): 8 and 19 ms of CPU a second at rest, 0.40 and 0.16 s from spawn to ready."""
 ETCD_CORES = "1"
 """It has little to do, but ticks, and would wake up a second core at each tick."""

@@ -62,9 +62,10 @@ class Publisher:
             wait_s = self._published_at + self._every_s - self._actor.clock.now()
             self._arm(max(0.0, wait_s) + LINGER_S)
 
-    def along(self, now: float) -> None:
-        """Something has been sent at this time: a report that is due leaves with it."""
-        if self._timer is not None and now >= self._published_at + self._every_s:
+    def along(self) -> None:
+        """Tokens are being sent: a report that is due leaves with them."""
+        due = self._published_at + self._every_s
+        if self._timer is not None and self._actor.clock.now() >= due:
             self._timer.cancel()
             self._fire()
 

@@ -30,7 +30,7 @@ from actors.worker.actor import ContextWorker, GenerationWorker
 from actors.worker.options import WorkerOptions
 from bench.loadgen.http import render_request
 from bench.loadgen.workload import Span, Workload
-from bench.virtual_time import VirtualTimeLoop
+from bench.virtual_time import VirtualClock, VirtualTimeLoop
 
 MODEL = "simulated"
 CAPITALS = Path(__file__).parents[2] / "topologies" / "models" / "capitals"
@@ -120,7 +120,13 @@ async def service(tracing: TracingSettings | None = None) -> AsyncIterator[Servi
     )
     nodes: list[Node] = []
     for actor, role, options in roles:
-        node = Node(f"{role}/0", "guard", CountingTransport(bus, wire), LocalRegistry(store))
+        node = Node(
+            f"{role}/0",
+            "guard",
+            CountingTransport(bus, wire),
+            LocalRegistry(store),
+            clock=VirtualClock(),
+        )
         if tracing is not None:
             from actors.runtime.tracing.tracer import Tracer
 
