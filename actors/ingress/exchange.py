@@ -20,6 +20,7 @@ from actors.messages.submit import Prompt
 from actors.text.answers.parser import AnswerParser
 from actors.text.detokenizer import Detokenizer
 from actors.text.stop_strings import StopMatcher
+from actors.text.token_bytes import WholeTokens
 
 if TYPE_CHECKING:
     from actors.ingress.tracing import RequestTrace
@@ -30,6 +31,23 @@ log = structlog.get_logger("http")
 
 class Choice:
     """One sequence of an exchange: from tokens to text, up to a stop string."""
+
+    __slots__ = (
+        "_detokenizer",
+        "_lane",
+        "_parser",
+        "_stops",
+        "_texts",
+        "exchange",
+        "index",
+        "number",
+        "prompt",
+        "sampling",
+        "session",
+        "timer",
+        "timer_at",
+        "watch",
+    )
 
     def __init__(
         self,
@@ -58,6 +76,8 @@ class Choice:
         self._stops = stops
         self._parser = parser
         self._lane: Lane | None = None
+        self._texts: WholeTokens | None = None
+        """What tokens stand for, while `_lane` may be taken."""
 
     def leave(self) -> None:
         """The exchange is over. Without this all that a request had would wait for the collector
@@ -68,20 +88,25 @@ class Choice:
         """The sink is open: go its faster way, if nothing has to be looked for in the text."""
         if self._stops is None and self._parser is None and self.sampling.logprobs is None:
             self._lane = self.exchange.sink.lane(self.index)
+            self._look_at_texts()
 
     def deliver_one(self, token: int) -> bool:
         """As `deliver` of a token without logprobs, and much cheaper where it can be."""
-        lane, whole = self._lane, self._detokenizer.whole
-        if lane is not None and whole is not None and (text := whole[token]):
-            lane(text)
+        texts, lane = self._texts, self._lane
+        if texts is not None and lane is not None and (text := texts[token]):
+            lane.push(text)
             return False
         return self.deliver([token], None)
+
+    def _look_at_texts(self) -> None:
+        self._texts = None if self._lane is None else self._detokenizer.whole
 
     def deliver(self, tokens: list[int], logprobs: list[Logprobs] | None) -> bool:
         """Pass the text of new tokens on; True when it ended at a stop string."""
         if self.exchange.prompt_only:
             return False
         text = self._detokenizer.push(tokens)
+        self._look_at_texts()
         stopped = False
         if self._stops is not None:
             text, matched = self._stops.push(text)

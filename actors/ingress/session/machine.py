@@ -53,6 +53,38 @@ class Phase(enum.StrEnum):
 class Session:
     """One sequence. `step` takes what happened and says what to do; nothing else changes it."""
 
+    __slots__ = (
+        "_away_since",
+        "_due",
+        "_early",
+        "_epoch_start",
+        "_flows",
+        "_give_up_at",
+        "_learnt",
+        "_losses",
+        "_moved_at",
+        "_paced",
+        "_patience_s",
+        "_recover_until",
+        "_refusals",
+        "_unanswered_since",
+        "_unassigned",
+        "_unheard",
+        "asked",
+        "cached_tokens",
+        "context",
+        "deadline",
+        "delivered",
+        "epoch",
+        "generation",
+        "max_tokens",
+        "phase",
+        "policy",
+        "prompt_tokens",
+        "setback",
+        "stale_chunks",
+    )
+
     def __init__(self, policy: Policy, max_tokens: int, deadline: float) -> None:
         self.policy = policy
         self.max_tokens = max_tokens

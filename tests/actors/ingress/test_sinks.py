@@ -267,7 +267,7 @@ def test_a_lane_sends_the_same_bytes_as_the_ordinary_way() -> None:
                 if client is slow:
                     sink.text(0, text, None)
                 else:
-                    lane(msgspec.json.encode(text)[1:-1])
+                    lane.push(msgspec.json.encode(text)[1:-1])
 
         assert fast.received == slow.received
 
@@ -280,7 +280,7 @@ def test_a_lane_too_cuts_a_client_that_does_not_read() -> None:
     assert lane is not None
 
     for _ in range(1000):
-        lane(b"unread")
+        lane.push(b"unread")
 
     assert client.is_closing()
     assert 10_000 < len(client.received) < 11_000
