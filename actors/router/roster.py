@@ -216,6 +216,7 @@ class Roster:
             member.load.report(inventory.load)
             self._refresh(member)
             if member.feed.gaps:
+                # A lost report may have said who has taken what, or need not.
                 self._lose_track()
             if self.index.count(member.slot):
                 self._renew_slot(member)
@@ -242,8 +243,8 @@ class Roster:
                 self._refresh(member)
 
     def _lose_track(self) -> None:
-        """A report was lost, and with it perhaps who has taken what, or need not. To count too
-        little for a moment is better than to take workers for busy until it runs out."""
+        """Nobody may say of all that is expected what has become of it. To count too little for a
+        moment is better than to take idle workers for busy until it runs out."""
         for member in self._members.values():
             if member.load.lose_track():
                 self._refresh(member)
@@ -304,6 +305,9 @@ class Roster:
     def _remove(self, member: Member) -> None:
         del self._members[member.address.name]
         self.index.drop(member.slot)
+        if member.card.duty == "context":
+            # What it was to hand over does not come, and whose requests are over nobody says.
+            self._lose_track()
 
     def _renew_slot(self, member: Member) -> None:
         self.index.drop(member.slot)

@@ -91,6 +91,8 @@ class SimChild(msgspec.Struct, eq=False):
     id: str
     run: int
     proc: Proc
+    begun: bool = False
+    """Forked: until then it dies with its supervisor."""
     incarnations: dict[str, int] = {}
     ready: bool = False
     asked: bool = False
@@ -228,6 +230,7 @@ class SimSupervisor:
 
     def _begin(self, child: SimChild, node: NodeSpec) -> None:
         if not child.proc.dead:
+            child.begun = True
             self.world.begin(child.id, child.proc, node)
 
     def _watch_end(self, child: SimChild) -> None:

@@ -96,9 +96,11 @@ class World:
             old.proc.kill()
             above = old.above
             self.orphans = {
-                id_: SimChild(id_, child.run, child.proc, child.incarnations)
+                id_: SimChild(
+                    id_, child.run, child.proc, begun=True, incarnations=child.incarnations
+                )
                 for id_, child in (old.children | old._unclaimed).items()
-                if not child.proc.dead
+                if child.begun and not child.proc.dead
             }
         self.supervisor = SimSupervisor(self, self.scenario.tree(), above, goes_on=old is not None)
 

@@ -77,3 +77,13 @@ def test_a_request_that_is_run_again_is_no_longer_expected_where_it_was_lost() -
 
     assert expected(theatre, "generation") == 1
     assert expected(theatre, "generation/1") == 1
+
+
+def test_what_a_context_worker_was_to_hand_over_is_not_expected_after_its_end() -> None:
+    theatre = Theatre(entry("context"), entry("generation"))
+    place(theatre, "context", 1)
+    place(theatre, "generation", 1)
+
+    theatre.roster.down(theatre.member("context").address)
+
+    assert expected(theatre, "generation") == 0
