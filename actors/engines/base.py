@@ -110,6 +110,9 @@ class Output(msgspec.Struct):
         self.error = after.error
         self.handoff = after.handoff or self.handoff
         self.fetched = self.fetched or after.fetched
+        self.fetched_bytes += after.fetched_bytes
+        self.cached_tokens += after.cached_tokens
+        self.findings = self.findings or after.findings
 
 
 class Outputs(msgspec.Struct):

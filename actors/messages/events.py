@@ -21,7 +21,7 @@ from actors.runtime.address import Address
 from actors.runtime.message import Message
 
 HEARTBEAT_S = 2.0
-"""A worker with nothing to say repeats its last number this often."""
+"""A worker with nothing to say says so this often."""
 INVENTORY_PART_BLOCKS = 50_000
 """Sequence hashes in one part: 450 kB at most, under the default frame limit of NATS."""
 
@@ -31,7 +31,7 @@ class Report(Message, frozen=True):
 
     worker: Address
     number: int
-    """One more than the last report's; the same in a heartbeat, which brings no events."""
+    """One more than the last report's, be it one that brings news or a heartbeat."""
     load: Load
     at: float
     """Seconds since 1970, by the worker's clock."""

@@ -1,7 +1,7 @@
 """How busy a worker is: its last report, and what was sent to it since. Pure.
 
-A report is up to 50 ms old, and a decision takes microseconds: whoever believed reports alone would
-send everything of these 50 ms to one worker. So what is placed counts at once, until a report says
+A report is up to 70 ms old, and a decision takes microseconds: whoever believed reports alone would
+send everything of these 70 ms to one worker. So what is placed counts at once, until a report says
 that the work has arrived; from then on the report counts it. What never arrives runs out. What
 another router has placed may be heard of after the report in which it has arrived already.
 """
@@ -95,9 +95,10 @@ class WorkerLoad:
         """The work will not arrive; whether it was expected."""
         return self._settle(key)
 
-    def overtake(self, key: RequestKey) -> bool:
-        """There is a newer attempt of this request; whether the work was still expected."""
-        return self._forget(key)
+    def overtake(self, attempts: Iterable[RequestKey]) -> bool:
+        """There is a newer attempt than these; whether one was still expected."""
+        found = [self._forget(key) for key in attempts]
+        return any(found)
 
     def lose_track(self) -> bool:
         """Expect nothing any more; whether anything was expected."""

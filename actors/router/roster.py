@@ -236,8 +236,8 @@ class Roster:
             self._refresh(member)
 
     def _overtake(self, key: RequestKey) -> None:
-        """A request is run again: the attempt before, if still on its way, was lost there."""
-        before = msgspec.structs.replace(key, epoch=key.epoch - 1)
+        """A request is run again: attempts before, if still on their way, were lost there."""
+        before = [msgspec.structs.replace(key, epoch=epoch) for epoch in range(key.epoch)]
         for member in self._members.values():
             if member.load.overtake(before):
                 self._refresh(member)

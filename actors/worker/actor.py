@@ -43,7 +43,7 @@ GATHER_AT_MOST_S = 0.001
 class Worker(Actor):
     """Runs requests on an engine and sends the tokens straight to the ingress that asked.
 
-    After each engine step every ingress concerned gets one `Frame`; after several together, where
+    After each engine step every ingress concerned gets a `Frame`, or after several together, where
     they take less than `GATHER_S`. A request ends with exactly one chunk that has a `finish`,
     unless it is cancelled, superseded by a later attempt, or this process dies. When an ingress
     goes, so do its requests.
@@ -258,7 +258,7 @@ class Worker(Actor):
             gathered = self.clock.precise() - self._sent_at >= GATHER_S
             if gathered or step.decodes or not len(self._jobs):
                 self._send_tokens()
-            elif self._gathering is None:
+            elif self._gathering is None and self._jobs.has_tokens:
                 loop = asyncio.get_running_loop()
                 self._gathering = loop.call_later(GATHER_AT_MOST_S, self._send_tokens)
             for ingress, chunk in step.large:
@@ -284,6 +284,8 @@ class Worker(Actor):
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
+        if not self._jobs.has_tokens:
+            return
         self._sent_at = self.clock.precise()
         for ingress, frame in self._jobs.take_frames(self.address):
             self._tokens += sum(len(chunk.tokens) for chunk in frame.chunks)

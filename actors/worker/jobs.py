@@ -152,6 +152,11 @@ class Jobs:
                 job.history.trim()
         return step
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether any wait to be sent."""
+        return bool(self._open)
+
     def take_frames(self, me: Address) -> list[tuple[Address, Frame]]:
         """All tokens that wait to be sent, by ingress. Those of one sequence stay in order when
         the frames of its ingress do."""

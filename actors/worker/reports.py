@@ -47,7 +47,8 @@ class Reports:
         return Report(worker, self._number, load, at, tuple(events), taken, tuple(unneeded))
 
     def heartbeat(self, worker: Address, at: float) -> Report:
-        """The last load under the last number."""
+        """That nothing is new. It has a number too: so the loss of the report before shows."""
+        self._number += 1
         return Report(worker, self._number, self._load, at)
 
     def inventory(self, worker: Address, events: Iterable[CacheEvent]) -> list[Inventory]:

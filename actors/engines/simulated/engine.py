@@ -282,7 +282,12 @@ class SimulatedEngine(Engine):
         if self._notices is None:
             self._notices = Outputs()
             self._outbox.append(self._notices)
-        self._notices.full.append(output)
+        for before in self._notices.full:
+            if before.id == output.id:
+                before.join(output)
+                break
+        else:
+            self._notices.full.append(output)
         self._news.set()
 
     # --- timers and faults ---

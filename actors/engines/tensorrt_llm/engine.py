@@ -139,10 +139,13 @@ class TensorRtLlmEngine(ThreadedEngine[Work]):
             self._books.produced(output)
         if not outputs or self._closing:
             return
-        last = {output.id: output for output in self._steps[-1]} if self._steps else {}
+        if len(self._steps) < MAX_UNREAD:
+            self._steps.append(outputs)
+            return
+        last = {output.id: output for output in self._steps[-1]}
         both = [last[output.id] for output in outputs if output.id in last]
-        # A number may be used again at once; its two lives do not share an output.
-        if len(self._steps) < MAX_UNREAD or any(output.finish is not None for output in both):
+        if any(output.finish is not None for output in both):
+            # A number is used again already; its two lives do not share an output.
             self._steps.append(outputs)
             return
         for output in outputs:

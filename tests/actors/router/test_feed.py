@@ -15,6 +15,7 @@ from actors.router.feed import (
     Reading,
 )
 from actors.runtime.address import Address
+from actors.worker.reports import Reports
 
 ME = Address("context", 0, 5)
 
@@ -41,7 +42,7 @@ def test_events_before_the_inventory_are_in_it() -> None:
     assert feed.report(report(4), 0.0) is Reading.APPLY
 
 
-def test_a_heartbeat_and_a_repeat_bring_nothing() -> None:
+def test_a_repeat_brings_nothing() -> None:
     feed = live(4)
 
     assert feed.report(report(4), 0.0) is Reading.PASS
@@ -61,7 +62,12 @@ def test_a_missing_number_is_a_gap_until_the_next_inventory() -> None:
 
 
 def test_a_heartbeat_tells_of_a_lost_last_report() -> None:
-    assert live(4).report(report(5 + 1), 0.0) is Reading.GAP
+    reports = Reports()
+    feed = live(0)
+
+    lost = reports.changes(ME, Load(running=1), [], 0.0)
+    assert lost is not None
+    assert feed.report(reports.heartbeat(ME, 2.0), 2.0) is Reading.GAP
 
 
 def test_the_parts_of_an_inventory_are_stored_one_after_the_other() -> None:

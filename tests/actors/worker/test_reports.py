@@ -37,11 +37,12 @@ def test_each_report_has_the_next_number_and_says_what_is_new_once() -> None:
     assert reports.changes(ME, Load(running=2), [], 3.0) is None
 
 
-def test_a_heartbeat_repeats_the_last_number_without_events() -> None:
+def test_a_heartbeat_has_the_next_number_and_no_events() -> None:
     reports = Reports()
     reports.changes(ME, Load(running=1), [Removed((1,))], 1.0)
 
-    assert reports.heartbeat(ME, 9.0) == Report(ME, 1, Load(running=1), 9.0)
+    assert reports.heartbeat(ME, 9.0) == Report(ME, 2, Load(running=1), 9.0)
+    assert reports.inventory(ME, [])[0].number == 2
 
 
 def test_an_inventory_is_complete_up_to_the_last_report_and_comes_in_parts() -> None:
