@@ -420,11 +420,6 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     @property
-    def made(self) -> bool:
-        """Whether it has its socket, and has spoken TLS where that is spoken."""
-        return self._transport is not None
-
-    @property
     def busy(self) -> bool:
         """Whether a request is being answered."""
         return self._task is not None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -58,7 +60,7 @@ class Listener:
         self.draining = False
         """Connections end with the answer they are at."""
         self._door: Door | None = None
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._arriving: set[asyncio.Task[bool]] = set()
         self._tls: ssl.SSLContext | None = None
         self._connections: set[Connection] = set()
         """Those that were accepted, TLS spoken or not."""
@@ -108,7 +110,8 @@ class Listener:
         self._door.take_rest()
         self._door.close()
         # All at once: with TLS each is a conversation.
-        await asyncio.gather(*(self._arriving - earlier))
+        if taken := self._arriving - earlier:
+            await asyncio.wait(taken)
 
     async def close(self, patience_s: float) -> None:
         """End everything; what is still being answered may take so long."""
@@ -143,7 +146,7 @@ class Listener:
                 log.warning("connections_full", limit=self.limits.connections, refused=times)
         task = loop.create_task(self._take(client, connection), name="accept")
         self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(partial(self._taken, client, connection))
 
     # -- from the connections ------------------------------------------------------------------
 
@@ -174,8 +177,8 @@ class Listener:
     def _has_room(self) -> bool:
         return len(self._connections) < self.limits.connections + SURPLUS
 
-    async def _take(self, client: socket.socket, connection: Connection) -> None:
-        """Give a connection its socket."""
+    async def _take(self, client: socket.socket, connection: Connection) -> bool:
+        """Give a connection its socket; whether it has got it."""
         handshake_s = HANDSHAKE_S if self.draining else self.limits.head_s
         if connection.surplus:
             handshake_s = min(handshake_s, SURPLUS_S)
@@ -190,11 +193,25 @@ class Listener:
         except OSError as error:
             # The client has gone, or does not speak TLS; nobody waits for an answer.
             log.debug("client_lost", error=str(error))
+            return False
+        return True
+
+    def _taken(
+        self, client: socket.socket, connection: Connection, task: asyncio.Task[bool]
+    ) -> None:
+        """`_take` is over. Here and not there, as a task that is cancelled before its first step
+        runs none of its code."""
+        self._arriving.discard(task)
+        taken = False
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                taken = task.result()
         finally:
-            if not connection.made:
+            if not taken:
                 connection.abort()
                 client.close()
-                self.closed(connection)
+                # uvloop does not, when it has made the connection and is told to give up then.
+                connection.connection_lost(None)
 
     def _look_later(self) -> None:
         shortest_s = min(self.limits.head_s, self.limits.body_s)

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import itertools
 import resource
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from actors.ingress.server import Limits, connection, listener
@@ -127,6 +129,49 @@ async def test_a_drain_takes_in_who_waits_in_the_queue() -> None:
             await gone(writer)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", made.port)
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_the_end_comes_also_right_behind_a_client(
+    loop: Callable[[], asyncio.AbstractEventLoop], turns: int
+) -> None:
+    async def run() -> None:
+        async with site() as made:
+            client, other = socket.socketpair()
+            for one in (client, other):
+                one.setblocking(False)
+            made.listener.enter(client)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE_S):
+                await made.listener.close(0.1)
+                assert await asyncio.get_running_loop().sock_recv(other, 100) == b""
+            assert made.listener.connections == 0
+            assert client.fileno() == -1
+            other.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+
+
+async def test_a_drain_that_is_broken_off_lets_in_whom_it_has_accepted() -> None:
+    async with site() as made:
+        with socket.socket() as waiting:
+            # In one turn of the loop, or the door would accept it before.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(waiting.connect, ("127.0.0.1", made.port))
+            draining = asyncio.create_task(made.listener.stop_listening())
+            await asyncio.sleep(0)
+            assert made.listener.connections == 1
+            draining.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await draining
+            reader, writer = await asyncio.open_connection(sock=waiting.dup())
+        writer.write(GET)
+        async with asyncio.timeout(PATIENCE_S):
+            assert bodies(await reader.read()) == [b"GET /a? "]
+        await gone(writer)
 
 
 def test_what_is_said_seldom_says_how_often_it_was() -> None:
