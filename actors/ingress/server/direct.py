@@ -92,10 +92,10 @@ class Outlet:
             return
         try:
             sent = os_write(number, data)
-        except BlockingIOError:
-            sent = 0
         except OSError:
-            return  # the client has gone; the transport is about to read of it
+            # It is full; or the client has gone, and the transport, which may not be reading, is to
+            # learn of it by writing.
+            sent = 0
         if sent != len(data):
             self._free = False
             self._leave(data[sent:])

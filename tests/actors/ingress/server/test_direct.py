@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -95,6 +96,35 @@ def test_what_the_transport_holds_goes_first_and_nothing_is_lost(runner: asyncio
         runner.run(run())
 
 
+def test_behind_a_piece_that_did_not_fit_it_is_direct_again_once_the_transport_is_empty(
+    runner: asyncio.Runner,
+) -> None:
+    async def run() -> None:
+        async with connected() as (transport, other):
+            waiting: list[int] = []
+            out = Outlet(transport, Writes(), waiting.append)
+            for mark in (b"a", b"b"):
+                large = mark * (1 << 21)
+                out.write(b"direct;")
+                assert not transport.get_write_buffer_size()
+                out.write(large)
+                assert transport.get_write_buffer_size() == waiting[-1] > 0
+                received = b""
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        received += other.recv(1 << 20)
+                # It would fit now, and yet has to wait for what the transport holds.
+                out.write(b"behind;")
+                whole = b"direct;" + large + b"behind;"
+                received += await read_until(other, len(whole) - len(received))
+                assert received == whole
+            out.write(b"at once")
+            assert other.recv(100) == b"at once"
+
+    with runner:
+        runner.run(run())
+
+
 def test_nothing_is_written_once_the_transport_is_closing(runner: asyncio.Runner) -> None:
     async def run() -> None:
         async with connected() as (transport, _):
@@ -118,10 +148,15 @@ def test_nothing_is_written_once_the_transport_is_closing(runner: asyncio.Runner
         runner.run(run())
 
 
-def test_a_client_that_has_gone_is_left_to_the_transport(runner: asyncio.Runner) -> None:
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_client_that_has_gone_is_left_to_the_transport(
+    runner: asyncio.Runner, *, paused: bool
+) -> None:
     async def run() -> None:
         async with connected() as (transport, other):
-            out = outlet(transport)
+            out = Outlet(transport, Writes(), lambda _: None)
+            if paused:
+                transport.pause_reading()
             other.close()
             for _ in range(3):
                 out.write(b"nobody reads this")
