@@ -34,9 +34,9 @@ FIELD_BYTES = 32
 """What a header field counts beside its name and value, as in RFC 7541, section 4.1."""
 LINGER_S = 2.0
 """How long a client that is refused in the middle of its request may send nothing, and not close.
-In all it has the time that a body has, and as many bytes."""
+In all it has the time that a body has (`SURPLUS_S` beyond the limit), and as many bytes."""
 SURPLUS_S = 2.0
-"""For a head, and for a body, on a connection beyond the limit."""
+"""For a head, for a body, and to close once refused, on a connection beyond the limit."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -182,8 +182,10 @@ class Connection(asyncio.Protocol):
 
     def _pass_over(self, size: int) -> None:
         self._passed_over += size
-        if self._passed_over > self._limits.body_bytes and self._transport is not None:
-            self._transport.pause_reading()
+        if self._passed_over > self._limits.body_bytes:
+            # While there is an answer under way, reading is how a client's going is noticed.
+            if self._task is None and self._transport is not None:
+                self._transport.pause_reading()
         else:
             self._since = self._loop.time()
 
@@ -386,7 +388,7 @@ class Connection(asyncio.Protocol):
         if transport.can_write_eof():  # TLS has no half of a connection to close
             transport.write_eof()
         self._reading, self._since = Reading.NOTHING, self._loop.time()
-        self._gone_at = self._since + self._limits.body_s
+        self._gone_at = self._since + (SURPLUS_S if self.surplus else self._limits.body_s)
 
     # -- from the listener ---------------------------------------------------------------------
 
@@ -395,7 +397,7 @@ class Connection(asyncio.Protocol):
         if self._task is not None or self._transport is None:
             return
         waited = now - self._since
-        most_s = SURPLUS_S if self.surplus else math.inf
+        most_s = SURPLUS_S if self.surplus and self._listener.crowded else math.inf
         match self._reading:
             case Reading.HEAD if waited > min(self._limits.head_s, most_s):
                 self.abort()

@@ -18,7 +18,8 @@ from actors.ingress.server.messages import Handler, Request, Response, Trouble
 BACKLOG = 4096
 SURPLUS = 64
 """Connections beyond the limit that may be open to be told so; who comes then waits for one of them
-to end, `SURPLUS_S` and `LINGER_S` at most."""
+to end: three times `SURPLUS_S` at most, for its head, its body and its closing, and the time of an
+answer if it is a probe's."""
 KEEPALIVE_PROBES = 3
 """How often the kernel asks a silent client whether it is still there, in the second half of the
 time that it has (`Limits.client_s`)."""

@@ -104,6 +104,37 @@ async def test_beyond_the_limit_no_client_may_take_its_time(
         assert await first.ask() == await second.ask() == b"GET /a? "
 
 
+async def test_a_client_that_came_too_early_may_take_its_time_once_there_is_room() -> None:
+    async with site(TWO) as made:
+        async with crowd(made, 2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+            await made.until(lambda: made.listener.over_limit == 1)
+        await made.until(lambda: made.listener.connections == 1)
+        (early,) = made.listener._connections
+        early.check(asyncio.get_running_loop().time() + 2 * connection.SURPLUS_S)
+        writer.write(GET)
+        async with asyncio.timeout(PATIENCE_S):
+            assert bodies(await reader.read()) == [b"GET /a? "]
+        await gone(writer)
+
+
+async def test_beyond_the_limit_a_client_that_is_refused_cannot_stay_by_sending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "SURPLUS_S", 0.3)
+    monkeypatch.setattr(listener, "_LOOK_EVERY_S", 0.05)
+    roomy = Limits(body_bytes=10**9, head_s=60.0, body_s=60.0, connections=2)
+    async with site(roomy) as made, crowd(made, 2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            assert bodies(await reader.read()) == [b"refused"]
+            while made.listener.connections > 2:
+                writer.write(b"a")
+                await asyncio.sleep(0.01)  # sooner than it would be cut for its silence
+        await gone(writer)
+
+
 async def test_where_there_is_no_room_even_for_a_refusal_clients_wait_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -70,6 +70,22 @@ async def test_what_was_asked_before_is_answered_before_the_refusal() -> None:
         await gone(writer)
 
 
+async def test_a_client_that_goes_is_noticed_also_behind_a_body_that_is_dropped() -> None:
+    async with site() as made:
+        made.gate = asyncio.Event()
+        made.refuse = has_body
+        _, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        writer.write(b"GET /wait HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await made.started.wait()
+            writer.write(head())
+            for _ in range(10):  # beyond what a body may have
+                writer.write(b"a" * (BODY // 10))
+                await writer.drain()
+            writer.transport.abort()
+            await made.cancelled.wait()
+
+
 async def test_a_client_that_sends_all_before_it_reads_sees_the_refusal() -> None:
     async with site(ROOMY) as made:
         made.refuse = has_body
