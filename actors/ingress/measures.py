@@ -151,11 +151,13 @@ class Measures:
         ).labels()
         self.over_limit = metrics.counter(
             "understudy_http_connections_over_limit_total",
-            "Connections that came while max_connections were open. They are told 503 and closed.",
+            "Connections that came while max_connections were open. They are told 503 and closed, "
+            "unless there is room by their first request, or that is a probe.",
         ).labels()
         self.accept_failures = metrics.counter(
             "understudy_http_accept_failures_total",
-            "Times that the process had no file descriptor left for a connection, which waits.",
+            "Times that no connection could be accepted, mostly because the process had no file "
+            "descriptor left for it. It waits.",
         ).labels()
         in_progress = metrics.gauge(
             "understudy_requests_in_progress", "Requests begun and not over."

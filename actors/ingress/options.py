@@ -30,7 +30,8 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Connections open at a time, idle ones included. One more is accepted, told 503 at its first
     request (but for `/live`, `/health`, `/ready` and `/metrics`, which are answered) and closed, so
     that clients know to come again and probes do not take a full ingress for a dead one. None:
-    twice `max_requests`, or fewer if the process may not open as many files (`open_files`)."""
+    twice `max_requests`, or fewer if the process may not open as many files (`open_files`). Each
+    ingress reckons with all of these: set it where one process has several."""
     max_header_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 64 * 1024
     """Of a request's line and header fields together; beyond it 431."""
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 * 1024 * 1024

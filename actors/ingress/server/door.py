@@ -17,10 +17,25 @@ import structlog
 ACCEPTS = 64
 """In one turn of the loop, when many come; others have their turn in between."""
 RETRY_S = 0.5
-"""When the system has nothing left for another connection, unless one ends before."""
+"""When none can be accepted, as the system has nothing left for another, say; sooner if one
+ends."""
 SAY_EVERY_S = 5.0
 """The same is not said more often."""
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENONET,
+    }
+)
+"""What `accept` says when the client, or its network, has gone in the meantime: accept(2). Not
+EPERM: a filter of system calls says that, and of every client to come."""
 
 log = structlog.get_logger("http")
 
@@ -63,7 +78,7 @@ class Door:
         self._retry: asyncio.TimerHandle | None = None
         self._failing = Seldom()
         self.failures = 0
-        """How often the system had nothing left for another connection."""
+        """How often none could be accepted, nearly always as the system had nothing left for it."""
 
     def open(self) -> None:
         """Accept who comes, and who has come. No matter if it is open, or closed for good."""
@@ -112,15 +127,15 @@ class Door:
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in _EXHAUSTED:
-                self._exhausted(error)
-                return False
-            return True  # the client has gone in the meantime, or its network has
+            if error.errno in _GONE:
+                return True
+            self._fail(error)
+            return False
         client.setblocking(False)  # noqa: FBT003 - positional in the standard library
         self._enter(client)
         return True
 
-    def _exhausted(self, error: OSError) -> None:
+    def _fail(self, error: OSError) -> None:
         self.failures += 1
         self.shut()
         self._retry = self._loop.call_later(RETRY_S, self.open)

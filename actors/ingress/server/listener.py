@@ -165,7 +165,7 @@ class Listener:
 
     @property
     def accept_failures(self) -> int:
-        """How often the system had no file descriptor, or no memory, for another."""
+        """How often another could not be accepted: for want of a file descriptor, or of memory."""
         return 0 if self._door is None else self._door.failures
 
     @property

@@ -17,7 +17,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from actors.ingress.server import Limits, connection, listener
-from actors.ingress.server.door import RETRY_S, SAY_EVERY_S, Seldom
+from actors.ingress.server.door import RETRY_S, SAY_EVERY_S, Door, Seldom
 from tests.actors.ingress.server.site import PATIENCE_S, Site, bodies, exchange, gone, site
 
 TWO = Limits(body_bytes=1000, head_s=60.0, body_s=60.0, connections=2)
@@ -203,6 +203,19 @@ async def test_a_drain_that_is_broken_off_lets_in_whom_it_has_accepted() -> None
         async with asyncio.timeout(PATIENCE_S):
             assert bodies(await reader.read()) == [b"GET /a? "]
         await gone(writer)
+
+
+async def test_an_error_that_stays_is_met_once() -> None:
+    entered: list[socket.socket] = []
+    deaf = socket.socket()  # it does not listen: EINVAL, each time
+    deaf.bind(("127.0.0.1", 0))
+    deaf.setblocking(False)
+    door = Door([deaf], entered.append, lambda: True)
+    with capture_logs() as logs:
+        door.take_rest()
+    door.close()
+    assert (door.failures, entered) == (1, [])
+    assert [line["event"] for line in logs] == ["cannot_accept"]
 
 
 def test_what_is_said_seldom_says_how_often_it_was() -> None:
