@@ -55,7 +55,7 @@ chaos-table: setup ## Each kind of fault 30 times, then every two at once (40 mi
 exam: setup ## The demonstration model asked for all that it was taught (2 minutes); after training it
 	$(BIN)/python -m pytest -m 'long or not long' tests/topologies/test_capitals.py
 
-hosts: setup ## Three hosts (network namespaces): one is lost under load; needs root (1 minute)
+hosts: setup ## Three hosts (network namespaces), one lost under load, and starts that servers refuse; needs root (1 minute)
 	$(BIN)/python -m pytest -m 'long or not long' tests/hosts tests/supervisor/test_refused.py
 
 slurm: setup ## A job of a throw-away Slurm over three nodes; needs root and Debian's Slurm (2 minutes)

@@ -74,8 +74,8 @@ class Supervisor:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         elsewhere = plan.here is not None and NATS not in plan.ports
         resumed = bool(adopted.taken or adopted.lost)
-        self._boot = tree.Boot(patient=elsewhere or resumed, resumed=resumed)
-        """Whether to wait for the servers: another node may be about to start them, or an earlier
+        self._boot = tree.Boot(patient=elsewhere, resumed=resumed)
+        """How the tree is started: another node may be about to start the servers, or an earlier
         supervisor has served, and this one goes on."""
         self._hurried = False
         """Whether to stop without draining."""

@@ -27,7 +27,8 @@ class Boot(msgspec.Struct, frozen=True, tag=True):
     `patient`: an earlier tree's children may run already and serve, or what they need may be about
     to be started elsewhere. A child that is `UNAVAILABLE` is then tried again until it is not, as
     always once the tree has been up; otherwise the start fails, and whoever ordered it sees why.
-    `resumed`: the former of the two. Only then is one that was `REFUSED` tried again, too.
+    `resumed`: the former of the two, and `patient` whatever that says. Only then is one that was
+    `REFUSED` tried again, too.
     """
 
     patient: bool = False
