@@ -56,7 +56,8 @@ def test_each_group_has_what_its_processes_have_and_no_other_is_there(
 def test_the_group_of_a_real_process_counts_what_it_has_started_too() -> None:
     script = (
         "import os, subprocess, sys\n"
-        "other = subprocess.Popen(['sleep', '60'])\n"
+        "other = subprocess.Popen(['sh', '-c', 'echo; sleep 60'], stdout=subprocess.PIPE)\n"
+        "other.stdout.readline()\n"  # while it becomes what it is, it may have no memory at all
         "print(other.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
