@@ -1,4 +1,5 @@
-"""Workers → ingress: tokens. One message an engine step and ingress, or less."""
+"""Workers → ingress: tokens. One message an engine step and ingress, or one for
+several steps, or several for very many sequences."""
 
 from __future__ import annotations
 
