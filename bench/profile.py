@@ -1,31 +1,43 @@
 """Where CPU goes: a flame graph of each process of a service under load.
 
-    python -m bench.profile [--topology isolated|fused] [--stream] [--seconds 10]
+    python -m bench.profile [--topology isolated|fused] [--load whole|instant|paced] [--seconds 10]
 
-Starts the service on the simulated engine, drives it, and has py-spy look at each node in turn.
-Writes one SVG a node, and prints where each spends most of its own time.
+Starts the service on the simulated engine and drives it. First it reads what each process uses for
+a token or a whole answer, undisturbed; then py-spy looks at each node in turn. Writes one SVG a
+node, and prints what each stage of a request's life takes in it, and its dearest functions.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
-from collections import Counter
+import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
-from bench.versus.cases import INSTANT, Case
+from bench.loadgen.cpu import all_processes, select
+from bench.profiling.stages import by_function, by_stage
+from bench.versus.cases import INSTANT, PACED, WORDS, Case
 from bench.versus.peers import Understudy, fused, isolated
 
 OUT = Path(__file__).parent / "out" / "profile"
 PY_SPY = Path(sys.executable).with_name("py-spy")
 TOP = 25
-IDLE = ("_worker (concurrent/futures/thread.py", "Thread.run (threading.py")
-"""Threads that wait for work; py-spy cannot always tell."""
+WARM_UP_S = 5.0
+LOADS = {
+    "whole": Case("whole answers of 1 token", 128, 1, 1, stream=False, speedup=INSTANT),
+    "instant": Case("streams, instant", 128, 1, 128, stream=True, speedup=INSTANT),
+    "paced": Case("streams, paced", 128, 1, 128, stream=True, speedup=PACED),
+}
+COUNTERS = {True: "understudy_generated_tokens_total", False: "understudy_requests_total"}
+"""What a stream's cost is divided by, and a whole answer's."""
 
 
 def nodes_of(service: Understudy) -> dict[str, int]:
@@ -44,25 +56,51 @@ def drive(service: Understudy, case: Case) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "bench.load", "--url", f"http://{address.netloc}"]
     command += ["--model", service.model, "--ignore-eos", "--requests", "1000000"]
     command += ["--concurrency", str(case.concurrency), "--duration", "600"]
-    command += ["--output-tokens", str(case.output_tokens)]
+    command += ["--input-tokens", str(WORDS), "--output-tokens", str(case.output_tokens)]
     command += [] if case.stream else ["--no-stream"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def look(name: str, pid: int, seconds: int) -> Counter[str]:
+def served(service: Understudy, counter: str) -> float:
+    """How many the ingress has counted so far."""
+    address = urlsplit(service.url)
+    with closing(HTTPConnection(address.hostname or "", address.port, timeout=30)) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    return sum(float(value) for value in re.findall(rf"^{counter}\S* (\S+)$", text, re.MULTILINE))
+
+
+def costs(service: Understudy, case: Case, seconds: int) -> dict[int, float]:
+    """CPU of each process of the service, in µs a token or whole answer, by pid."""
+    counter = COUNTERS[case.stream]
+    time.sleep(WARM_UP_S)
+    first, before = served(service, counter), select(all_processes(), service.pids)
+    time.sleep(seconds)
+    last, after = served(service, counter), select(all_processes(), service.pids)
+    earlier = {process.pid: process.cpu_s for process in before}
+    return {
+        process.pid: (process.cpu_s - earlier.get(process.pid, 0.0)) * 1e6 / max(1, last - first)
+        for process in after
+    }
+
+
+def look(name: str, pid: int, seconds: int) -> list[str]:
     """Record one process twice over: a picture to look at, and samples to count."""
     stem = OUT / name.replace("/", ".")
-    own: Counter[str] = Counter()
     for form, path in (("flamegraph", f"{stem}.svg"), ("raw", f"{stem}.txt")):
         command = [str(PY_SPY), "record", "--pid", str(pid), "--duration", str(seconds)]
         command += ["--rate", "400", "--format", form, "--output", path]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for line in Path(f"{stem}.txt").read_text().splitlines():
-        stack, _, count = line.rpartition(" ")
-        frame = stack.split(";")[-1].rpartition(":")[0] or stack.split(";")[-1]
-        if frame not in IDLE:
-            own[frame] += int(count)
-    return own
+    return Path(f"{stem}.txt").read_text().splitlines()
+
+
+def show(name: str, cost: float, unit: str, samples: list[str]) -> None:
+    print(f"\n{name}: {cost:.1f} µs {unit} ({OUT / name.replace('/', '.')}.svg)")
+    for stage, share in by_stage(samples).items():
+        print(f"  {share * cost:8.2f} µs  {share:6.1%}  {stage}")
+    print("  its own time by function")
+    for function, share in list(by_function(samples).items())[:TOP]:
+        print(f"  {share * cost:8.2f} µs  {share:6.1%}  {function}")
 
 
 def main() -> None:
@@ -70,22 +108,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--topology", choices=("isolated", "fused"), default="fused")
-    parser.add_argument("--stream", action="store_true", help="streams of 128 tokens")
+    parser.add_argument(
+        "--load",
+        choices=LOADS,
+        default="whole",
+        help="on 128 connections: whole answers of one token, or streams of 128 tokens from an "
+        "engine that takes no time, or from one that takes about 6 ms a step",
+    )
     parser.add_argument("--seconds", type=int, default=10, help="of each look")
     arguments = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     service = fused() if arguments.topology == "fused" else isolated()
-    tokens = 128 if arguments.stream else 1
-    case = Case("profile", 64, 1, tokens, stream=arguments.stream, speedup=INSTANT)
-    with service.running(INSTANT):
+    case = LOADS[arguments.load]
+    unit = "a token" if case.stream else "a request"
+    with service.running(case.speedup):
         load = drive(service, case)
         try:
-            for name, pid in nodes_of(service).items():
-                own = look(name, pid, arguments.seconds)
-                total = sum(own.values()) or 1
-                print(f"\n{name}: its own time by function ({OUT / name.replace('/', '.')}.svg)")
-                for frame, count in own.most_common(TOP):
-                    print(f"  {count / total:6.1%}  {frame}")
+            nodes = nodes_of(service)
+            cost = costs(service, case, arguments.seconds)
+            others = sum(us for pid, us in cost.items() if pid not in nodes.values())
+            print(f"all: {sum(cost.values()):.1f} µs {unit}; supervisor, NATS, etcd: {others:.1f}")
+            for name, pid in nodes.items():
+                show(name, cost[pid], unit, look(name, pid, arguments.seconds))
         finally:
             load.terminate()
             load.wait()
