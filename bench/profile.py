@@ -89,7 +89,7 @@ def look(name: str, pid: int, seconds: int) -> list[str]:
     stem = OUT / name.replace("/", ".")
     for form, path in (("flamegraph", f"{stem}.svg"), ("raw", f"{stem}.txt")):
         command = [str(PY_SPY), "record", "--pid", str(pid), "--duration", str(seconds)]
-        command += ["--rate", "400", "--format", form, "--output", path]
+        command += ["--rate", "400", "--nonblocking", "--format", form, "--output", path]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return Path(f"{stem}.txt").read_text().splitlines()
 

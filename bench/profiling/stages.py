@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+THE_REST = "event loop and the rest"
 STAGES = (
+    ("actors/runtime/process.py", THE_REST),  # below it the loop, and nothing else of ours
     ("actors/ingress/server/", "HTTP: connections and sockets"),
     ("actors/ingress/session/", "sessions: whose a token is, and is it next"),
     ("actors/ingress/", "requests and answers: JSON, choices, events"),
     ("actors/text/", "text: tokenising, detokenising"),
     ("actors/preprocessor/", "prompts: templates and words"),
     ("actors/chat.py", "prompts: templates and words"),
-    ("actors/router/", "router: hashes, index, accounts"),
-    ("actors/kv/", "router: hashes, index, accounts"),
+    ("actors/router/", "router: index, accounts, choice"),
+    ("actors/kv/", "KV blocks: hashes, pool"),
     ("actors/engines/", "engine"),
     ("actors/worker/", "worker: jobs, history, reports"),
     ("actors/runtime/transport/", "NATS: packing, reading, writing"),
@@ -21,8 +23,6 @@ STAGES = (
     ("actors/messages/", "messages: mailboxes, addresses, decoding"),
 )
 """The start of a file's path, and what is done there; the first that fits counts."""
-
-THE_REST = "event loop and the rest"
 
 IDLE = ("_worker (concurrent/futures/thread.py", "Thread.run (threading.py")
 """Threads that wait for work; py-spy cannot always tell."""

@@ -17,8 +17,9 @@ RUNNER = "run (asyncio/runners.py:118)"
         ([RUNNER, SESSION], "sessions: whose a token is, and is it next"),
         ([RUNNER, SESSION, SERVER], "HTTP: connections and sockets"),
         ([RUNNER, SERVER, "loads (json/__init__.py:1)"], "HTTP: connections and sockets"),
-        ([RUNNER, "f (/somewhere/actors/router/index.py:3)"], "router: hashes, index, accounts"),
+        ([RUNNER, "f (/somewhere/actors/router/index.py:3)"], "router: index, accounts, choice"),
         ([RUNNER], THE_REST),
+        (["run (actors/runtime/process.py:1)", RUNNER], THE_REST),
         ([RUNNER, "f (actors/access.py:3)"], THE_REST),
     ],
 )
