@@ -4,7 +4,8 @@
 
 Starts the service on the simulated engine and drives it. First it reads what each process uses for
 a token or a whole answer, undisturbed; then py-spy looks at each node in turn. Writes one SVG a
-node, and prints what each stage of a request's life takes in it, and its dearest functions.
+node, and prints what each stage of a request's life takes in it, and its dearest functions: by
+samples, which also fall on a process that is awake and waits for a core.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bench.loadgen.cpu import all_processes, select
-from bench.profiling.stages import by_function, by_stage
+from bench.profiling.stages import function_of, shares, stage_of
 from bench.versus.cases import INSTANT, PACED, WORDS, Case
 from bench.versus.peers import Understudy, fused, isolated
 
@@ -70,17 +71,32 @@ def served(service: Understudy, counter: str) -> float:
     return sum(float(value) for value in re.findall(rf"^{counter}\S* (\S+)$", text, re.MULTILINE))
 
 
-def costs(service: Understudy, case: Case, seconds: int) -> dict[int, float]:
-    """CPU of each process of the service, in µs a token or whole answer, by pid."""
+class Cost(msgspec.Struct, frozen=True):
+    """CPU of one process, in µs a token or a whole answer."""
+
+    us: float
+    kernel_us: float
+    """Of `us`, for system calls."""
+
+
+def costs(service: Understudy, case: Case, seconds: int) -> dict[int, Cost]:
+    """What each process of the service takes, by pid. Ends the program if nothing is served."""
     counter = COUNTERS[case.stream]
     time.sleep(WARM_UP_S)
     first, before = served(service, counter), select(all_processes(), service.pids)
     time.sleep(seconds)
     last, after = served(service, counter), select(all_processes(), service.pids)
-    earlier = {process.pid: process.cpu_s for process in before}
+    if last == first:
+        sys.exit(f"{service.url} served nothing in {seconds} s: its logs are below {service.state}")
+    earlier = {process.pid: process for process in before}
+    scale = 1e6 / (last - first)
     return {
-        process.pid: (process.cpu_s - earlier.get(process.pid, 0.0)) * 1e6 / max(1, last - first)
-        for process in after
+        now.pid: Cost(
+            (now.cpu_s - earlier[now.pid].cpu_s) * scale,
+            (now.kernel_s - earlier[now.pid].kernel_s) * scale,
+        )
+        for now in after
+        if now.pid in earlier
     }
 
 
@@ -94,13 +110,13 @@ def look(name: str, pid: int, seconds: int) -> list[str]:
     return Path(f"{stem}.txt").read_text().splitlines()
 
 
-def show(name: str, cost: float, unit: str, samples: list[str]) -> None:
-    print(f"\n{name}: {cost:.1f} µs {unit} ({OUT / name.replace('/', '.')}.svg)")
-    for stage, share in by_stage(samples).items():
-        print(f"  {share * cost:8.2f} µs  {share:6.1%}  {stage}")
-    print("  its own time by function")
-    for function, share in list(by_function(samples).items())[:TOP]:
-        print(f"  {share * cost:8.2f} µs  {share:6.1%}  {function}")
+def show(name: str, cost: Cost, unit: str, samples: list[str]) -> None:
+    picture = OUT / name.replace("/", ".")
+    print(f"\n{name}: {cost.us:.1f} µs {unit}, {cost.kernel_us:.1f} in the kernel ({picture}.svg)")
+    for title, part_of in (("by stage", stage_of), ("its own time by function", function_of)):
+        print(f"  {title}")
+        for part, share in list(shares(samples, part_of).items())[:TOP]:
+            print(f"  {share * cost.us:8.2f} µs  {share:6.1%}  {part}")
 
 
 def main() -> None:
@@ -126,8 +142,9 @@ def main() -> None:
         try:
             nodes = nodes_of(service)
             cost = costs(service, case, arguments.seconds)
-            others = sum(us for pid, us in cost.items() if pid not in nodes.values())
-            print(f"all: {sum(cost.values()):.1f} µs {unit}; supervisor, NATS, etcd: {others:.1f}")
+            whole = sum(one.us for one in cost.values())
+            others = whole - sum(cost[pid].us for pid in nodes.values())
+            print(f"all: {whole:.1f} µs {unit}; supervisor, NATS, etcd: {others:.1f}")
             for name, pid in nodes.items():
                 show(name, cost[pid], unit, look(name, pid, arguments.seconds))
         finally:

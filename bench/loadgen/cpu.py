@@ -21,6 +21,8 @@ class Process(msgspec.Struct, frozen=True):
     """Ticks since boot: with the pid, unlike any other process's."""
     name: str
     cpu_s: float
+    kernel_s: float = 0.0
+    """Of `cpu_s`, for system calls."""
 
 
 class CpuUse(msgspec.Struct, frozen=True):
@@ -41,8 +43,9 @@ def parse_stat(text: str, command: list[str]) -> Process:
     fields = tail.split()
     if name.startswith("python"):
         name = _script(command) or name
-    ticks = int(fields[11]) + int(fields[12])
-    return Process(int(pid), int(fields[1]), int(fields[19]), name, ticks / _TICKS_PER_S)
+    user, kernel = int(fields[11]), int(fields[12])
+    cpu_s, kernel_s = (user + kernel) / _TICKS_PER_S, kernel / _TICKS_PER_S
+    return Process(int(pid), int(fields[1]), int(fields[19]), name, cpu_s, kernel_s)
 
 
 def _script(command: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 THE_REST = "event loop and the rest"
 STAGES = (
@@ -49,19 +49,15 @@ def stage_of(frames: Sequence[str]) -> str:
     return THE_REST
 
 
-def by_stage(raw: Iterable[str]) -> dict[str, float]:
-    """The share of each stage in all samples, the largest first."""
-    found: Counter[str] = Counter()
-    for frames, count in stacks(raw):
-        found[stage_of(frames)] += count
-    total = sum(found.values())
-    return {stage: count / total for stage, count in found.most_common()}
+def function_of(frames: Sequence[str]) -> str:
+    """The innermost function, without its line."""
+    return frames[-1].rpartition(":")[0] or frames[-1]
 
 
-def by_function(raw: Iterable[str]) -> dict[str, float]:
-    """The share of each function's own time, the largest first."""
+def shares(raw: Iterable[str], part_of: Callable[[Sequence[str]], str]) -> dict[str, float]:
+    """The share of each part in all samples, the largest first."""
     found: Counter[str] = Counter()
     for frames, count in stacks(raw):
-        found[frames[-1].rpartition(":")[0] or frames[-1]] += count
+        found[part_of(frames)] += count
     total = sum(found.values())
-    return {function: count / total for function, count in found.most_common()}
+    return {part: count / total for part, count in found.most_common()}

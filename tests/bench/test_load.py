@@ -139,7 +139,8 @@ def test_bar_shows_how_far_all_processes_are() -> None:
 def test_process_is_read_from_its_stat_line() -> None:
     line = "42 (a) b (c) S 7 " + " ".join(str(number) for number in range(5, 30))
     ticks = os.sysconf("SC_CLK_TCK")
-    assert parse_stat(line, ["x"]) == Process(42, 7, 22, "a) b (c", (14 + 15) / ticks)
+    seconds = (14 + 15) / ticks, 15 / ticks
+    assert parse_stat(line, ["x"]) == Process(42, 7, 22, "a) b (c", *seconds)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.profiling.stages import THE_REST, by_function, by_stage, stage_of
+from bench.profiling.stages import THE_REST, function_of, shares, stage_of
 
 SERVER = "write (actors/ingress/server/connection.py:10)"
 SESSION = "take_next (actors/ingress/session/machine.py:20)"
@@ -31,11 +31,11 @@ def test_shares_add_up_without_threads_that_wait() -> None:
     waits = "_bootstrap (threading.py:1);_worker (concurrent/futures/thread.py:81)"
     raw = [f"{RUNNER};{SESSION} 3", f"{RUNNER};{SERVER} 1", f"{waits} 400"]
 
-    assert by_stage(raw) == {
+    assert shares(raw, stage_of) == {
         "sessions: whose a token is, and is it next": 0.75,
         "HTTP: connections and sockets": 0.25,
     }
-    assert by_function(raw) == {
+    assert shares(raw, function_of) == {
         "take_next (actors/ingress/session/machine.py": 0.75,
         "write (actors/ingress/server/connection.py": 0.25,
     }
