@@ -7,6 +7,7 @@ nothing to compute it sleeps in the queue.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -67,6 +68,9 @@ class Driver:
             _log.exception("engine_broke")
             self._report(Failed(f"{type(error).__name__}: {error}"))
         finally:
+            # A model is full of cycles, and so is what holds the pool. Both are large, and the
+            # collector's own next full turn may be hours away in a process that goes on.
+            gc.collect()
             self.idle = True
             self._report(Ended())
 
