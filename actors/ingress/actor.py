@@ -15,6 +15,7 @@ import msgspec
 from actors.ingress import session as life
 from actors.ingress.exchange import Choice, Exchange
 from actors.ingress.failures import api_error
+from actors.ingress.first_tokens import FirstTokens
 from actors.ingress.http import HttpServer
 from actors.ingress.measures import Measures, Stopwatch
 from actors.ingress.openai import errors
@@ -83,6 +84,7 @@ class Ingress(Actor):
         self._news = asyncio.Event()
         """Set, and replaced, whenever somebody joins."""
         self._unwanted = Unwanted()
+        self._first_tokens = FirstTokens()
         self._counted = {"replays": 0, "asked": 0, "stale": 0, "waited": 0}
         """Attempts after the first; questions to workers; chunks of older attempts; times that a
         request waited for somebody's successor."""
@@ -351,7 +353,11 @@ class Ingress(Actor):
         if choice.exchange.trace is not None and message.key.epoch == choice.session.epoch:
             choice.exchange.trace.assigned(choice.index, message)
         event = life.Assigned(
-            message.key.epoch, message.context, message.generation, message.prompt_tokens
+            message.key.epoch,
+            message.context,
+            message.generation,
+            message.prompt_tokens,
+            self._first_tokens.usual_s(message.context or message.generation),
         )
         self._step(message.key.number, event)
         choice = self._choices.get(message.key.number)
@@ -416,6 +422,7 @@ class Ingress(Actor):
         is_worker = self.fleet.knows(message.address)
         on_the_way = not is_worker and message.address.role != self.role
         self.fleet.down(message.address)
+        self._first_tokens.forget(message.address)
         self.readiness.forget()
         if message.address.role != self.role:
             self._fell_at = self.clock.now()
@@ -449,7 +456,7 @@ class Ingress(Actor):
                 case life.Learn(findings):
                     choice.exchange.learn(choice, findings)
                 case life.Deliver(tokens, logprobs):
-                    choice.watch.delivered(self._frame_at, len(tokens))
+                    self._note_delivered(choice, len(tokens))
                     if choice.deliver(tokens, logprobs):
                         self._stop(choice, now)
                         return
@@ -467,6 +474,14 @@ class Ingress(Actor):
                     self._fail(choice, action)
                     return
         self._arm(choice)
+
+    def _note_delivered(self, choice: Choice, count: int) -> None:
+        session, watch, now = choice.session, choice.watch, self._frame_at
+        worker = session.context or session.generation
+        # Of a later attempt it is not known when that one was assigned.
+        if not watch.first_at and watch.assigned_at and worker is not None and not session.epoch:
+            self._first_tokens.took(worker, now - watch.assigned_at)
+        watch.delivered(now, count)
 
     def _stop(self, choice: Choice, now: float) -> None:
         """A stop string was met: the rest is not wanted."""

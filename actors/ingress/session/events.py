@@ -14,6 +14,8 @@ class Assigned(msgspec.Struct, frozen=True, tag=True):
     context: Address | None
     generation: Address
     prompt_tokens: int
+    usual_s: float = 0.0
+    """From here to a first token, as others fared lately."""
 
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):

@@ -38,7 +38,7 @@ again."""
 OPENING_S = 0.01
 """From hearing that somebody is ready to trying again."""
 PACES = 2.0
-"""How many times the usual time between tokens may pass before it is silence."""
+"""How many times the usual time to a token may pass before it is silence."""
 PATIENCE_LIMIT = 8
 """How often `silence_s` may have to pass at most, however slow the tokens are."""
 
@@ -203,6 +203,7 @@ class Session:
         self.context, self.generation = event.context, event.generation
         self.prompt_tokens = event.prompt_tokens - self._epoch_start
         self._unassigned = self._refusals = 0
+        self._set_patience(PACES * event.usual_s)
         self._await_token(now)
         return []
 
@@ -262,6 +263,9 @@ class Session:
             self._losses = 0
             self._recover_until = None
             self._moved_at = now
+            if not expected:
+                # How long a first token took says nothing of the others.
+                self._set_patience(0.0)
             self._await_token(now)
         if not chunk.finish:
             return actions

@@ -19,9 +19,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gap_timeout_s: float = 1.0
     """How long it may take altogether."""
     silence_s: float = 0.5
-    """Without a token for this long the worker is asked, and then at this interval. Where tokens
-    come more slowly than twice in this time, or the worker said that there is none yet, it is asked
-    later: after twice the usual time, and at most eight times this."""
+    """Without a token for this long the worker is asked, and then at this interval. Where tokens,
+    or lately first tokens, come more slowly than twice in this time, or the worker said that there
+    is none yet, it is asked later: after twice the usual time, and at most eight times this."""
     deaf_s: float = 3.0
     """How long a worker may leave such questions unanswered."""
     restart_s: float = 3.0

@@ -265,6 +265,24 @@ def test_a_worker_that_has_nothing_yet_is_asked_less_and_less_often_up_to_a_limi
     assert intervals[1:] == pytest.approx([1.0, 2.0, 4.0, 4.0, 4.0])
 
 
+def test_where_first_tokens_take_long_nobody_is_asked_before_twice_their_time() -> None:
+    session = Session(POLICY, 10, deadline=600.0)
+    session.begin(0.0)
+    run(session, Assigned(0, CONTEXT, GENERATION, 3, usual_s=1.0), now=1.0)
+
+    assert session.wake_at == 1.0 + 2.0
+    assert run(session, Tick(), now=3.0) == [Ask(CONTEXT, 0, 0)]
+
+
+def test_a_first_token_that_took_long_says_nothing_of_the_second() -> None:
+    session = Session(POLICY, 10, deadline=600.0)
+    session.begin(0.0)
+    run(session, Assigned(0, CONTEXT, GENERATION, 3, usual_s=1.0), now=1.0)
+    run(session, chunk(0, 0, 5), now=2.5)
+
+    assert session.wake_at == 2.5 + POLICY.silence_s
+
+
 def test_an_attempt_that_is_made_again_is_as_impatient_as_the_first() -> None:
     session = begun()
     run(session, chunk(0, 0, 5), now=1.0)
