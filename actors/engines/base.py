@@ -116,22 +116,23 @@ class Output(msgspec.Struct):
 
 
 class Outputs(msgspec.Struct):
-    """What one step produced. A request is in it once, be it in `full` or in `plain`."""
+    """What one step produced. A request is in it once, be it in `full` or in `ids`."""
 
     full: list[Output] = []
-    plain: list[int] = []
-    """Of requests that produced one token and have nothing else to say, which is nearly all: two
-    numbers each, the request's id and the token. Never a request's first output. An engine need
-    not use it, but nothing is made for a token then."""
+    ids: list[int] = []
+    """Requests that produced one token and have nothing else to say, which is nearly all. Never a
+    request's first output. An engine need not use it, but nothing is made for a token then; least
+    is done where those that go on come in the same order as in the last step, before all others."""
+    tokens: list[int] = []
+    """Theirs, in the same order."""
 
     def __bool__(self) -> bool:
-        return bool(self.full or self.plain)
+        return bool(self.full or self.ids)
 
     def __iter__(self) -> Iterator[Output]:
         """All of it, for readers in no hurry."""
         yield from self.full
-        pairs = iter(self.plain)
-        for request_id, token in zip(pairs, pairs, strict=True):
+        for request_id, token in zip(self.ids, self.tokens, strict=True):
             yield Output(request_id, [token])
 
 

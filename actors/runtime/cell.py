@@ -171,7 +171,8 @@ class Cell:
         """Run one handler; False when it ended the actor."""
         try:
             result = method(envelope.message)
-            if inspect.isawaitable(result):
+            # Most return nothing, and an abstract class takes its time to say so of it.
+            if result is not None and inspect.isawaitable(result):
                 result = await result
             # In here, because a result that cannot travel is the handler's defect too.
             _answer(envelope, result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -25,10 +26,17 @@ class Clock(Protocol):
 
 
 class LoopClock:
-    """The running event loop's time: the one timers fire by, also when a test drives it."""
+    """The time of the event loop it is first used in: the one timers fire by, also when a test
+    drives it."""
+
+    def __init__(self) -> None:
+        self._time: Callable[[], float] | None = None
 
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        # To ask which loop is running makes a system call, in Python 3.11, and this is asked often.
+        if self._time is None:
+            self._time = asyncio.get_running_loop().time
+        return self._time()
 
     def precise(self) -> float:
         return time.perf_counter()

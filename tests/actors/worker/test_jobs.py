@@ -184,10 +184,10 @@ def test_several_steps_are_sent_together_in_the_order_of_each_sequence() -> None
     jobs = Jobs()
     one, two = (added(jobs, generate(key(n))) for n in (1, 2))
     jobs.step(Outputs([Output(one, [10])]), ME)
-    jobs.step(Outputs([Output(two, [20])], [one, 11]), ME)
-    jobs.step(Outputs([], [one, 12, two, 21]), ME)
-    jobs.step(Outputs([Output(one, [13, 14])], [two, 22]), ME)
-    jobs.step(Outputs([Output(two, [], finish=Finish.STOP)], [one, 15]), ME)
+    jobs.step(Outputs([Output(two, [20])], [one], [11]), ME)
+    jobs.step(Outputs([], [one, two], [12, 21]), ME)
+    jobs.step(Outputs([Output(one, [13, 14])], [two], [22]), ME)
+    jobs.step(Outputs([Output(two, [], finish=Finish.STOP)], [one], [15]), ME)
 
     begun, ended = [frame for _, frame in jobs.take_frames(ME)]
 
@@ -198,7 +198,7 @@ def test_several_steps_are_sent_together_in_the_order_of_each_sequence() -> None
         (2, 3, [], "stop"),
         (1, 5, [15], ""),
     ]
-    jobs.step(Outputs([], [one, 16]), ME)
+    jobs.step(Outputs([], [one], [16]), ME)
     assert jobs.take_frames(ME) == [(INGRESSES[0], Frame(ME, [], [1, 0, 6, 16]))]
 
 
@@ -207,7 +207,7 @@ def test_many_tokens_are_sent_in_frames_of_a_limited_size() -> None:
     number = added(jobs, generate(key()))
     jobs.step(Outputs([Output(number, [0])]), ME)
     for token in range(2 * FRAME_TOKENS + 1):
-        jobs.step(Outputs([], [number, token]), ME)
+        jobs.step(Outputs([], [number], [token]), ME)
 
     frames = [frame for _, frame in jobs.take_frames(ME)]
 
@@ -254,6 +254,12 @@ class Interleaving(RuleBasedStateMachine):
         self.cancelled: list[int] = []
         self.handed_off: set[int] = set()
         self.sent: dict[RequestKey, int] = {}
+        self.said: dict[RequestKey, list[int]] = {}
+        """All tokens from here, whether they are sent already or not."""
+        self.first: dict[RequestKey, int] = {}
+        self.flowing: list[int] = []
+        """Those of the last step in which an engine had nothing but plain tokens, in order."""
+        self.tokens = 0
         self.final: set[RequestKey] = set()
 
     @rule(
@@ -276,13 +282,23 @@ class Interleaving(RuleBasedStateMachine):
             job = self.jobs.find(of)
             assert job is not None
             self.live[request.id] = job.work
-            self.sent[of] = 1 if isinstance(job.work, Decode) else 0
+            self.sent[of] = self.first[of] = 1 if isinstance(job.work, Decode) else 0
+            self.said[of] = []
+
+    def say(self, number: int, count: int) -> list[int]:
+        """So many tokens of a sequence, unlike all others; noted where somebody waits for them."""
+        tokens = list(range(self.tokens, self.tokens + count))
+        self.tokens += count
+        for job in self.here():
+            if job.id == number and not job.handed_off:
+                self.said[job.key] += tokens
+        return tokens
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), tokens=st.integers(0, 3), finish=st.sampled_from([None, *Finish]))
     def output(self, data: st.DataObject, tokens: int, finish: Finish | None) -> None:
         chosen = data.draw(st.lists(st.sampled_from(sorted(self.live)), min_size=1, unique=True))
-        outputs = [Output(number, list(range(tokens)), finish) for number in chosen]
+        outputs = [Output(number, self.say(number, tokens), finish) for number in chosen]
         if finish is not None:
             self.end(chosen)
         self.jobs.step(Outputs(outputs), ME)
@@ -292,16 +308,37 @@ class Interleaving(RuleBasedStateMachine):
     def plain(self, data: st.DataObject) -> None:
         """One token each, said as numbers by some and as an `Output` by others."""
         chosen = data.draw(st.lists(st.sampled_from(sorted(self.live)), min_size=1, unique=True))
-        full = [Output(number, [0]) for number in chosen[::2]]
-        plain = [field for number in chosen[1::2] for field in (number, 0)]
-        self.jobs.step(Outputs(full, plain), ME)
+        full = [Output(number, self.say(number, 1)) for number in chosen[::2]]
+        plain = [(number, *self.say(number, 1)) for number in chosen[1::2]]
+        self.jobs.step(Outputs(full, [n for n, _ in plain], [token for _, token in plain]), ME)
+
+    @precondition(lambda self: self.live)
+    @rule(steps=st.integers(1, 4))
+    def go_on(self, steps: int) -> None:
+        """One token of each, in an order that stays."""
+        for _ in range(steps):
+            going_on = [number for number in self.flowing if number in self.live]
+            new = [number for number in self.live if number not in going_on]
+            self.flowing = going_on + new
+            tokens = [self.say(number, 1)[0] for number in self.flowing]
+            self.jobs.step(Outputs([], list(self.flowing), tokens), ME)
+
+    @rule()
+    def ask_again(self) -> None:
+        """What was said can be had from any offset on."""
+        for job in self.here():
+            first, said = self.first[job.key], self.said[job.key]
+            for offset in {first, first + len(said) // 2, first + len(said)}:
+                assert self.jobs.again(job.key, offset).tokens == said[offset - first :]
 
     @precondition(lambda self: any(self.open_prefills()))
     @rule(data=st.data())
     def hand_over(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(self.open_prefills()))
         self.handed_off.add(number)
-        step = self.jobs.step(Outputs([Output(number, [9], handoff=Handoff(9, b"t"))]), ME)
+        [token] = self.say(number, 1)
+        output = Output(number, [token], handoff=Handoff(token, b"t"))
+        step = self.jobs.step(Outputs([output]), ME)
         assert len(step.decodes) == (number not in self.cancelled)
 
     @precondition(lambda self: len(self.jobs) > 0)
@@ -335,6 +372,8 @@ class Interleaving(RuleBasedStateMachine):
                 of = key(chunk.number, chunk.epoch, ingress)
                 assert of not in self.final, "a chunk after the last one"
                 assert chunk.offset == self.sent[of], "a gap or a repeat"
+                start = chunk.offset - self.first[of]
+                assert chunk.tokens == self.said[of][start : start + len(chunk.tokens)]
                 self.sent[of] += len(chunk.tokens)
                 if chunk.finish:
                     self.final.add(of)
