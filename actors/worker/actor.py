@@ -29,7 +29,6 @@ from actors.worker.jobs import Jobs, Step, failure
 from actors.worker.measures import Measures
 from actors.worker.options import WorkerOptions
 from actors.worker.publisher import Publisher
-from actors.worker.receipts import Receipts
 from actors.worker.traces import Traces
 
 BUDGET_CHECK_S = 1.0
@@ -61,7 +60,6 @@ class Worker(Actor):
         self._publisher = Publisher(
             self, self._engine, self._jobs, self.options.router, self.options.report_every_s
         )
-        self._receipts = Receipts(self._tell, self.clock.now)
         self._info: Info | None = None
         self._started_at = self.clock.wall()
         self._tokens = 0
@@ -98,7 +96,6 @@ class Worker(Actor):
     async def stopping(self) -> None:
         self._publisher.stop()
         self._send_tokens()
-        self._receipts.send()
         await self._engine.close()
 
     def meta(self) -> WorkerCard:
@@ -270,7 +267,8 @@ class Worker(Actor):
             for generation, decode in step.decodes:
                 if not self._tell(generation, decode):
                     self.returned(Returned(decode, generation, "has gone"))
-            self._receipts.add(step.fetched)
+            for context, fetched in step.fetched:
+                self._tell(context, fetched)
             self._note_idle()
 
     def _note(self, step: Step) -> None:
@@ -294,7 +292,6 @@ class Worker(Actor):
             self._tokens += len(frame.plain) // PLAIN_FIELDS
             self._tell(ingress, frame)
         self._publisher.along()
-        self._receipts.along()
 
     def _say_over(self, step: Step) -> None:
         for job, outcome in step.over:
