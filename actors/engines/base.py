@@ -116,23 +116,22 @@ class Output(msgspec.Struct):
 
 
 class Outputs(msgspec.Struct):
-    """What one step produced. A request is in it once, be it in `full` or in `ids`."""
+    """What one step produced. A request is in it once, be it in `full` or in `plain`."""
 
     full: list[Output] = []
-    ids: list[int] = []
-    """Requests that produced one token and have nothing else to say, which is nearly all. Never a
-    request's first output. An engine need not use it, but nothing is made for a token then; least
-    is done where those that go on come in the same order as in the last step, before all others."""
-    tokens: list[int] = []
-    """Theirs, in the same order."""
+    plain: list[int] = []
+    """Of requests that produced one token and have nothing else to say, which is nearly all: two
+    numbers each, the request's id and the token. Never a request's first output. An engine need
+    not use it, but nothing is made for a token then."""
 
     def __bool__(self) -> bool:
-        return bool(self.full or self.ids)
+        return bool(self.full or self.plain)
 
     def __iter__(self) -> Iterator[Output]:
         """All of it, for readers in no hurry."""
         yield from self.full
-        for request_id, token in zip(self.ids, self.tokens, strict=True):
+        pairs = iter(self.plain)
+        for request_id, token in zip(pairs, pairs, strict=True):
             yield Output(request_id, [token])
 
 

@@ -23,8 +23,10 @@ class Job(msgspec.Struct, eq=False):
 
     id: int
     work: Work
+    sent: int
+    """Tokens of this epoch that the ingress has been sent, here or by the context worker."""
     history: Sent
-    """The tokens of this epoch that the ingress has been sent, in case it did not get them."""
+    """The same tokens, for an ingress that did not get them."""
     parcel: Parcel
     """Shared by all jobs of its ingress."""
     handed_off: bool = False
@@ -43,15 +45,12 @@ class Job(msgspec.Struct, eq=False):
     number: int = 0
     epoch: int = 0
     """Of its key, at hand."""
+    tokens: list[int] = []
+    """Those of its history, at hand."""
 
     def __post_init__(self) -> None:
         self.number, self.epoch = self.work.key.number, self.work.key.epoch
-
-    @property
-    def sent(self) -> int:
-        """How many tokens of this epoch the ingress has been sent, here or by the context
-        worker."""
-        return self.history.first + len(self.history.tokens)
+        self.tokens = self.history.tokens
 
     @property
     def key(self) -> RequestKey:

@@ -14,8 +14,7 @@ from actors.messages.frame import Chunk, Frame
 from actors.messages.key import RequestKey, count_tokens
 from actors.messages.work import Decode, Fetched, Generate, Prefill
 from actors.runtime.address import Address
-from actors.worker.flow import Flow
-from actors.worker.history import Ended, Sent
+from actors.worker.history import TOKENS_KEPT, Ended, Sent
 from actors.worker.job import Job, Parcel, Work
 
 MIN_BUDGET_S = 0.001
@@ -50,7 +49,6 @@ class Jobs:
         self._next = 0
         self._by_id: dict[int, Job] = {}
         self._by_key: dict[tuple[Address, int], Job] = {}
-        self._flow = Flow()
         self._parcels: dict[Address, Parcel] = {}
         self._open: list[Parcel] = []
         """Those that hold something."""
@@ -76,7 +74,7 @@ class Jobs:
         sent = 1 if isinstance(work, Decode) else 0
         parcel = self._parcel_for(work.key.ingress)
         parcel.jobs += 1
-        job = Job(self._next, work, Sent(work.key, sent), parcel, taken_at=taken_at)
+        job = Job(self._next, work, sent, Sent(work.key, sent), parcel, taken_at=taken_at)
         if work.budget_s:
             job.until = now + work.budget_s
         self._by_id[job.id] = self._by_key[sequence] = job
@@ -105,7 +103,6 @@ class Jobs:
     def drop(self, job: Job, *, remember: bool = False) -> Job:
         """Forget a job; outputs that still come for it are passed over. `remember` what was sent
         when the ingress may still ask for it."""
-        self._flow.leave(job)
         if remember:
             self._ended.add(job.history)
         del self._by_id[job.id]
@@ -126,30 +123,33 @@ class Jobs:
     def step(self, outputs: Outputs, me: Address, now: float = 0.0) -> Step:
         """Take in the outputs of one engine step. The tokens wait for `take_frames`."""
         step = Step([], [], [], [], [], [])
-        find, ids, tokens = self._by_id.get, outputs.ids.copy(), outputs.tokens.copy()
+        find, opened = self._by_id.get, self._open
+        plain = outputs.plain
         for output in outputs.full:
             job = find(output.id)
             if job is not None and job.flows and _is_plain(output):
-                ids.append(output.id)
-                tokens.append(output.tokens[0])
+                plain += (output.id, output.tokens[0])
             elif job is not None:
                 self._take(job, output, me, step, now)
+        pairs = iter(plain)
         # Nearly all that engines say goes this way: nothing is made for it.
-        taken = self._flow.take(ids, tokens)
-        if taken:
-            for parcel in self._flow.parcels:
-                self._open_up(parcel)
-        for number, token in zip(ids[taken:], tokens[taken:], strict=True):
+        for number, token in zip(pairs, pairs, strict=True):
             job = find(number)
             if job is None:
                 continue
             if not job.flows:
                 self._take(job, Output(number, [token]), me, step, now)
                 continue
-            self._open_up(job.parcel)
-            job.parcel.plain += (job.number, job.epoch, job.sent, token)
-            job.history.tokens.append(token)
-            self._flow.join(job)
+            parcel = job.parcel
+            if not parcel.is_open:
+                parcel.is_open = True
+                opened.append(parcel)
+            sent = job.sent
+            parcel.plain += (job.number, job.epoch, sent, token)
+            job.sent = sent + 1
+            job.tokens.append(token)
+            if not sent % TOKENS_KEPT:
+                job.history.trim()
         return step
 
     @property
@@ -164,13 +164,11 @@ class Jobs:
         return [(parcel.ingress, frame) for parcel in opened for frame in parcel.take(me)]
 
     def _put(self, job: Job, chunk: Chunk) -> None:
-        self._open_up(job.parcel)
-        job.parcel.add(job, chunk)
-
-    def _open_up(self, parcel: Parcel) -> None:
+        parcel = job.parcel
         if not parcel.is_open:
             parcel.is_open = True
             self._open.append(parcel)
+        parcel.add(job, chunk)
 
     def _parcel_for(self, ingress: Address) -> Parcel:
         found = self._parcels.get(ingress)
@@ -180,7 +178,6 @@ class Jobs:
 
     def _take(self, job: Job, output: Output, me: Address, step: Step, now: float) -> None:
         work, key = job.work, job.key
-        self._flow.leave(job)
         if job.handed_off:
             # Nobody fetched the blocks in time. The attempt itself went on elsewhere, and another
             # end of it from here would be one too many.
@@ -212,6 +209,7 @@ class Jobs:
                 step.large.append((key.ingress, chunk))
             if begins:
                 job.begun = job.flows = True
+            job.sent += len(output.tokens)
             job.history.note(chunk)
         if output.handoff is not None and isinstance(work, Prefill):
             job.handed_off, job.flows = True, False

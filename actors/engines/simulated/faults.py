@@ -130,7 +130,7 @@ class Script:
             return []
         fired: list[Fault] = []
         everything = list(outputs)
-        outputs.full, outputs.ids, outputs.tokens = everything, [], []
+        outputs.full, outputs.plain = everything, []
         for output in list(everything):
             if output.id not in self._targets:
                 continue

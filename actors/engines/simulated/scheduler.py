@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
 
 import msgspec
 
@@ -66,11 +65,6 @@ class Scheduler:
         self._decoding: dict[int, Sequence] = {}
         self._kept: dict[int, Sequence] = {}
         self._growing: list[Sequence] = []  # need one more block before their next step
-        # Each that decodes either has a script or says its next token by itself.
-        self._scripts: dict[int, Iterator[int]] = {}
-        self._speaking: dict[int, Sequence] = {}
-        self._steps = 0
-        self._script_ends: dict[int, list[Sequence]] = {}  # by the number of the step
 
     # --- requests come and go ---
 
@@ -134,8 +128,7 @@ class Scheduler:
 
     def plan(self) -> Step:
         """Choose what the next step does. `complete` must follow when it computes anything."""
-        for sequence in self._joining.values():
-            self._decode(sequence)
+        self._decoding.update(self._joining)
         self._joining.clear()
         self._grow()
         fetches, prefill_tokens = self._admit()
@@ -149,29 +142,32 @@ class Scheduler:
     def complete(self) -> Outputs:
         """The step is over: what each sequence that is still here says. May be none."""
         full: list[Output] = []
+        plain: list[int] = []
         ended: list[int] = []
-        self._steps += 1
-        # Where the time of a simulated token goes: a step of a script, without a look at whose.
-        ids, tokens = list(self._scripts), list(map(next, self._scripts.values()))
-        for sequence in self._speaking.values():
-            computed = len(sequence.tokens)
-            output = self._say(sequence)
-            full.append(output)
+        draw = self._words.draw
+        for sequence in self._decoding.values():
+            position = len(sequence.tokens)
+            if sequence.plain and sequence.left > 1:
+                # Where the time of a simulated token goes.
+                token = draw(sequence.key, position)
+                sequence.tokens.append(token)
+                sequence.left -= 1
+                plain += (sequence.id, token)
+            else:
+                output = self._say(sequence)
+                full.append(output)
+                if output.finish is not None:
+                    ended.append(sequence.id)
             sequence.until_full -= 1
-            self._end_block(sequence, computed)
-            if output.finish is not None:
-                ended.append(sequence.id)
-        for sequence in self._script_ends.pop(self._steps, ()):
-            if self._scripts.get(sequence.id) is sequence.reading:
-                sequence.settle()
-                self._end_block(sequence, len(sequence.tokens) - 1)
-                self._go_on(sequence)
+            if not sequence.until_full:
+                self._publish(sequence, position)
+                self._begin_block(sequence)
         for request_id in ended:
             self._remove(request_id)
         for sequence in list(self._prefilling.values()):
             self._advance_prompt(sequence, full)
         self._journal.apply(self._pool.take_changes())
-        return Outputs(full, ids, tokens)
+        return Outputs(full, plain)
 
     @property
     def idle(self) -> bool:
@@ -220,9 +216,6 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         del self._decoding[sequence.id]
-        if self._speaking.pop(sequence.id, None) is None:
-            del self._scripts[sequence.id]
-            sequence.settle()
         self._pool.release(sequence.blocks)
         sequence.restart()
         self._waiting[sequence.id] = sequence
@@ -289,28 +282,6 @@ class Scheduler:
         )
         sequence.published = after
 
-    def _decode(self, sequence: Sequence) -> None:
-        """It takes part in steps from the next on."""
-        self._decoding[sequence.id] = sequence
-        self._go_on(sequence)
-
-    def _go_on(self, sequence: Sequence) -> None:
-        """Have a sequence say what it says next, by a script where there can be one."""
-        count = min(sequence.until_full, sequence.left - 1)
-        if not sequence.plain or count < 1:
-            self._scripts.pop(sequence.id, None)
-            self._speaking[sequence.id] = sequence
-            return
-        sequence.script = self._words.draw_on(sequence.key, len(sequence.tokens), count)
-        sequence.reading = self._scripts[sequence.id] = iter(sequence.script)
-        self._script_ends.setdefault(self._steps + count, []).append(sequence)
-
-    def _end_block(self, sequence: Sequence, computed: int) -> None:
-        """A decoding sequence has said something: its block may be full."""
-        if not sequence.until_full:
-            self._publish(sequence, computed)
-            self._begin_block(sequence)
-
     def _begin_decoding(self, sequence: Sequence) -> None:
         partial = sequence.computed % self._options.block_tokens
         if partial:
@@ -330,8 +301,6 @@ class Scheduler:
             room.pop(request_id, None)
         self._fetching.pop(request_id, None)
         self._joining.pop(request_id, None)
-        self._scripts.pop(request_id, None)
-        self._speaking.pop(request_id, None)
         self._pool.release(sequence.blocks)
         return True
 
@@ -353,8 +322,8 @@ class Scheduler:
             self._kept[sequence.id] = sequence
             output.handoff = Handoff(output.tokens[0], self._ticket(sequence))
         else:
+            self._decoding[sequence.id] = sequence
             self._begin_decoding(sequence)
-            self._decode(sequence)
 
     def _answer_to(self, sequence: Sequence) -> Output:
         """What the end of a prompt brings: a token, and whatever is wanted of the prompt."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator
-from operator import length_hint
 
 import msgspec
 
@@ -48,9 +46,7 @@ class Sequence:
         "origin",
         "plain",
         "published",
-        "reading",
         "request",
-        "script",
         "tokens",
         "until_full",
     )
@@ -73,11 +69,7 @@ class Sequence:
             self.tokens.append(handoff.first_token)
             self.left -= 1
         self.plain = not ending and not sampling.stop_token_ids and sampling.logprobs is None
-        """Nothing but `left` ends it, and an output of it is one token: it may have a script."""
-        self.script: list[int] = []
-        """What it says in its next steps, until its block is full or one token is left."""
-        self.reading: Iterator[int] = iter(())
-        """Goes along the script, a token a step. `tokens` has none of it before `settle`."""
+        """Nothing but `left` ends it, and an output of it is one token: the fast path."""
         self.hashes: list[int] = []
         """Sequence hashes of its first blocks."""
         self.blocks: list[int] = []
@@ -95,14 +87,6 @@ class Sequence:
     def hash_prompt(self, block_tokens: int) -> None:
         """Name the prompt's full blocks."""
         self.hashes = sequence_hashes(self.request.prompt, block_tokens)
-
-    def settle(self) -> None:
-        """Take what was said of the script into the tokens, and let go of the rest."""
-        said = self.script[: len(self.script) - length_hint(self.reading)]
-        self.tokens.extend(said)
-        self.left -= len(said)
-        self.until_full -= len(said)
-        self.script, self.reading = [], iter(())
 
     def restart(self) -> None:
         """Forget what was computed: its blocks were taken away. Its tokens stay."""

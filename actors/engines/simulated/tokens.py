@@ -37,15 +37,6 @@ class Vocabulary(msgspec.Struct, frozen=True, gc=False):
         """The token at this position of the sequence `key` stands for."""
         return self.low + (_digest(_position(position), key) & _LOWER) % (self.high - self.low)
 
-    def draw_on(self, key: int, position: int, count: int) -> list[int]:
-        """`draw` for so many positions from this one on."""
-        low, size = self.low, self.high - self.low
-        digest, pack = _digest, _position
-        return [
-            low + (digest(pack(at), key) & _LOWER) % size
-            for at in range(position, position + count)
-        ]
-
     def ends(self, key: int, position: int) -> bool:
         """Whether the model says its end token here, in place of what `draw` returns."""
         if self.end_one_in == 0:
@@ -70,7 +61,7 @@ def expected_tokens(prompt: bytes, seed: int, count: int, vocabulary: Vocabulary
     """The first `count` tokens after `prompt`, had the sequence no end."""
     key = sequence_key(prompt, seed)
     first = len(prompt) // TOKEN_BYTES
-    return vocabulary.draw_on(key, first, count)
+    return [vocabulary.draw(key, position) for position in range(first, first + count)]
 
 
 def embedding_of(prompt: bytes) -> bytes:

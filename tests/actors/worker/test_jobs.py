@@ -184,10 +184,10 @@ def test_several_steps_are_sent_together_in_the_order_of_each_sequence() -> None
     jobs = Jobs()
     one, two = (added(jobs, generate(key(n))) for n in (1, 2))
     jobs.step(Outputs([Output(one, [10])]), ME)
-    jobs.step(Outputs([Output(two, [20])], [one], [11]), ME)
-    jobs.step(Outputs([], [one, two], [12, 21]), ME)
-    jobs.step(Outputs([Output(one, [13, 14])], [two], [22]), ME)
-    jobs.step(Outputs([Output(two, [], finish=Finish.STOP)], [one], [15]), ME)
+    jobs.step(Outputs([Output(two, [20])], [one, 11]), ME)
+    jobs.step(Outputs([], [one, 12, two, 21]), ME)
+    jobs.step(Outputs([Output(one, [13, 14])], [two, 22]), ME)
+    jobs.step(Outputs([Output(two, [], finish=Finish.STOP)], [one, 15]), ME)
 
     begun, ended = [frame for _, frame in jobs.take_frames(ME)]
 
@@ -198,7 +198,7 @@ def test_several_steps_are_sent_together_in_the_order_of_each_sequence() -> None
         (2, 3, [], "stop"),
         (1, 5, [15], ""),
     ]
-    jobs.step(Outputs([], [one], [16]), ME)
+    jobs.step(Outputs([], [one, 16]), ME)
     assert jobs.take_frames(ME) == [(INGRESSES[0], Frame(ME, [], [1, 0, 6, 16]))]
 
 
@@ -207,7 +207,7 @@ def test_many_tokens_are_sent_in_frames_of_a_limited_size() -> None:
     number = added(jobs, generate(key()))
     jobs.step(Outputs([Output(number, [0])]), ME)
     for token in range(2 * FRAME_TOKENS + 1):
-        jobs.step(Outputs([], [number], [token]), ME)
+        jobs.step(Outputs([], [number, token]), ME)
 
     frames = [frame for _, frame in jobs.take_frames(ME)]
 
@@ -294,6 +294,10 @@ class Interleaving(RuleBasedStateMachine):
                 self.said[job.key] += tokens
         return tokens
 
+    def plainly(self, numbers: list[int]) -> list[int]:
+        """One token of each, as in `Outputs.plain`."""
+        return [field for number in numbers for field in (number, *self.say(number, 1))]
+
     @precondition(lambda self: self.live)
     @rule(data=st.data(), tokens=st.integers(0, 3), finish=st.sampled_from([None, *Finish]))
     def output(self, data: st.DataObject, tokens: int, finish: Finish | None) -> None:
@@ -309,8 +313,7 @@ class Interleaving(RuleBasedStateMachine):
         """One token each, said as numbers by some and as an `Output` by others."""
         chosen = data.draw(st.lists(st.sampled_from(sorted(self.live)), min_size=1, unique=True))
         full = [Output(number, self.say(number, 1)) for number in chosen[::2]]
-        plain = [(number, *self.say(number, 1)) for number in chosen[1::2]]
-        self.jobs.step(Outputs(full, [n for n, _ in plain], [token for _, token in plain]), ME)
+        self.jobs.step(Outputs(full, self.plainly(chosen[1::2])), ME)
 
     @precondition(lambda self: self.live)
     @rule(steps=st.integers(1, 4))
@@ -320,8 +323,7 @@ class Interleaving(RuleBasedStateMachine):
             going_on = [number for number in self.flowing if number in self.live]
             new = [number for number in self.live if number not in going_on]
             self.flowing = going_on + new
-            tokens = [self.say(number, 1)[0] for number in self.flowing]
-            self.jobs.step(Outputs([], list(self.flowing), tokens), ME)
+            self.jobs.step(Outputs([], self.plainly(self.flowing)), ME)
 
     @rule()
     def ask_again(self) -> None:
