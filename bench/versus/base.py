@@ -83,7 +83,7 @@ def empty_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def process(
-    command: Sequence[str], environment: Mapping[str, str], log: Path
+    command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own, ended with all that is in it."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def process(
             stdout=output,
             stderr=output,
             start_new_session=True,
-            cwd=ROOT,
+            cwd=directory,
         )
     try:
         yield process

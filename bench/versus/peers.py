@@ -26,24 +26,30 @@ class Understudy(Service):
 
     model = "simulated"
 
-    def __init__(self, name: str, topology: Path, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, topology: str, settings: Sequence[str] = (), root: Path = ROOT
+    ) -> None:
+        """`topology`: a file of the checkout `root`, which may be another than this one."""
         super().__init__()
         self.name = name
         self.namespace = f"versus-{name}"
         self.state = WORK / name
-        self._topology = topology
+        self._topology = root / "topologies" / topology
+        self._root = root
         self._settings = settings
 
     def start(self, stack: ExitStack, speedup: float) -> None:
         [port] = free_ports(1)
         stack.enter_context(empty_directory(self.state))
-        command = [sys.executable, "-m", "supervisor", "up", str(self._topology)]
+        here = self._root == ROOT
+        python = sys.executable if here else str(self._root / ".venv" / "bin" / "python")
+        command = [python, "-m", "supervisor", "up", str(self._topology)]
         command += ["--port", str(port), "--namespace", self.namespace]
         for setting in (*self._settings, *self._speedups(speedup)):
             command += ["--set", setting]
-        started = stack.enter_context(
-            process(command, {"UNDERSTUDY_STATE_DIR": str(self.state)}, WORK / f"{self.name}.log")
-        )
+        environment = {"UNDERSTUDY_STATE_DIR": str(self.state)}
+        log = WORK / f"{self.name}.log"
+        started = stack.enter_context(process(command, environment, log, self._root))
         self.url = f"http://127.0.0.1:{port}"
         self.pids = [str(started.pid)]
 
@@ -56,7 +62,7 @@ class Alike(Understudy):
     prefill and decode."""
 
     def __init__(self) -> None:
-        super().__init__("alike", ROOT / "topologies" / "simulated.yaml")
+        super().__init__("alike", "simulated.yaml")
 
     def _speedups(self, speedup: float) -> list[str]:
         engine = SIMULATED.replace("speedup: 1", f"speedup: {speedup:g}")
@@ -71,18 +77,18 @@ WORKERS = ("context", "generation")
 SIMULATED = f"{{kind: simulated, tokenizer: {MODEL}, max_running: 1024, blocks: 65536, speedup: 1}}"
 
 
-def isolated() -> Understudy:
+def isolated(name: str = "isolated", root: Path = ROOT) -> Understudy:
     """Every role a process of its own."""
-    return Understudy("isolated", ROOT / "topologies" / "simulated.yaml")
+    return Understudy(name, "simulated.yaml", root=root)
 
 
-def fused() -> Understudy:
+def fused(name: str = "fused", root: Path = ROOT) -> Understudy:
     """Ingress, preprocessor and router in one process, like the peer's front end."""
     settings = ["children.front.replicas=1"]
     settings += [
         f"children.{role}.options={{model: simulated, engine: {SIMULATED}}}" for role in WORKERS
     ]
-    return Understudy("fused", ROOT / "topologies" / "fused.yaml", settings)
+    return Understudy(name, "fused.yaml", settings, root)
 
 
 class Dynamo(Service):
