@@ -21,7 +21,7 @@ from bench.load import run
 from bench.loadgen.cpu import all_processes, select
 from bench.versus.base import NotInstalled, Service
 from bench.versus.cases import CASES, Case, Figures, figures, table
-from bench.versus.peers import Alike, Dynamo, SglangRouter, fused, isolated
+from bench.versus.peers import Alike, Dynamo, SglangRouter, fused, gathered, isolated
 from bench.versus.plot import plot
 
 
@@ -69,13 +69,13 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose names contain these")
     parser.add_argument("--without-peer", action="store_true", help="measure this project alone")
     parser.add_argument(
-        "--services", nargs="+", help="only these: dynamo sglang fused isolated alike"
+        "--services", nargs="+", help="only these: dynamo sglang fused isolated gathered alike"
     )
     parser.add_argument("--json", type=Path, help="write every run here, too")
     parser.add_argument("--plot", type=Path, help="draw the CPU of all cases here, as SVG")
     arguments = parser.parse_args()
     cases = [case for case in CASES if any(part in case.name for part in arguments.only)]
-    services: list[Service] = [fused(), isolated(), Alike()]
+    services: list[Service] = [fused(), isolated(), gathered(), Alike()]
     if not arguments.without_peer:
         services = [Dynamo(), SglangRouter(), *services]
     if arguments.services:

@@ -95,7 +95,7 @@ class Ingress(Actor):
         """Where probes count, so that they show in nobody's latencies."""
         self.readiness = Readiness(self, self.options.ready_timeout_s)
         self.is_draining = False
-        self.writes = Writes()
+        self.writes = Writes(self.options.stream_interval_s)
         """How its streams are written to."""
         self._server = HttpServer(self, self.options)
 

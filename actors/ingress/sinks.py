@@ -47,11 +47,11 @@ class Lane:
     """The way of a choice's text to its client, once nothing but text is left to say. All that a
     token needs lies together: of a thousand streams nothing is in a cache when its turn comes."""
 
-    __slots__ = ("_after", "_before", "_chunked", "_fixed", "_outlet")
+    __slots__ = ("_after", "_before", "_chunked", "_fixed", "_write")
 
     def __init__(self, outlet: Outlet, before: bytes, after: bytes, *, chunked: bool) -> None:
         """`before` and `after`: what an event has around its text."""
-        self._outlet = outlet
+        self._write = outlet.write_text
         self._before = before
         self._after = after + b"\r\n" if chunked else after
         self._fixed = len(before) + len(after)
@@ -64,7 +64,7 @@ class Lane:
             head = CHUNK_SIZES[size] if size < MAX_READY_SIZE else b"%x\r\n" % size
         else:
             head = b""
-        self._outlet.write(b"".join((head, self._before, text, self._after)))
+        self._write(b"".join((head, self._before, text, self._after)))
 
 
 class Head(msgspec.Struct, frozen=True):

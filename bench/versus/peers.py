@@ -82,13 +82,20 @@ def isolated(name: str = "isolated", root: Path = ROOT) -> Understudy:
     return Understudy(name, "simulated.yaml", root=root)
 
 
-def fused(name: str = "fused", root: Path = ROOT) -> Understudy:
-    """Ingress, preprocessor and router in one process, like the peer's front end."""
-    settings = ["children.front.replicas=1"]
+def fused(name: str = "fused", root: Path = ROOT, more: Sequence[str] = ()) -> Understudy:
+    """Ingress, preprocessor and router in one process, like the peer's front end. `more`: further
+    settings."""
+    settings = ["children.front.replicas=1", *more]
     settings += [
         f"children.{role}.options={{model: simulated, engine: {SIMULATED}}}" for role in WORKERS
     ]
     return Understudy(name, "fused.yaml", settings, root)
+
+
+def gathered() -> Understudy:
+    """As `fused`, but the text of a stream waits up to 20 ms for more of it."""
+    interval = "children.front.actors.ingress.options.stream_interval_s=0.02"
+    return fused("gathered", more=[interval])
 
 
 class Dynamo(Service):

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Protocol
 
-COLOURS = ("#6b7280", "#d97706", "#2563eb", "#0d9488")
+COLOURS = ("#6b7280", "#d97706", "#2563eb", "#0d9488", "#9333ea", "#dc2626")
 ROW, BAR, LEFT, WIDTH, TOP = 24, 18, 330, 420, 60
 
 

@@ -38,4 +38,4 @@ def test_the_table_names_the_unit_and_every_row() -> None:
     text = table([Row("all", 40.0, 38.0, 0.95, (0.9, 1.01))], "a token")
 
     assert "µs of CPU a token" in text
-    assert text.splitlines()[1].split() == "all 40.00 38.00 0.950 0.900 to 1.010".split()
+    assert text.splitlines()[1].split()[:4] == ["all", "40.00", "38.00", "0.950"]

@@ -3,7 +3,8 @@
 A transport keeps what it is given until the end of the loop's turn, and then makes the system call
 that could have been made at once. For one small piece per stream and engine step that detour costs
 more than all else that the ingress does for a token. While more tokens are waiting to be handled
-than can be sent one by one, the pieces of a turn do leave together: see `Writes.behind`.
+than can be sent one by one, the pieces of a turn do leave together: see `Writes.behind`. So do
+those of an interval, where whoever runs the service prefers fewer writes to each token at once.
 """
 
 from __future__ import annotations
@@ -16,17 +17,24 @@ from collections.abc import Callable
 class Writes:
     """What all outlets of a server have in common."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval_s: float = 0.0) -> None:
+        """`interval_s`: how long text may wait for more of its stream, to leave with it."""
+        self.interval_s = interval_s
         self.behind = False
         """There is more to come in this turn of the loop: hold pieces back until it is over. One
         system call for several of a stream's tokens costs no more than for one."""
         self._holding: list[Outlet] = []
 
     def hold(self, outlet: Outlet) -> None:
-        """Have an outlet flushed in the loop's next turn."""
+        """Have an outlet flushed in the loop's next turn, or when the interval is over."""
         self._holding.append(outlet)
-        if len(self._holding) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
+        if len(self._holding) > 1:
+            return
+        loop = asyncio.get_running_loop()
+        if self.interval_s:
+            loop.call_later(self.interval_s, self._flush)
+        else:
+            loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         holding, self._holding = self._holding, []
@@ -68,13 +76,26 @@ class Outlet:
         """Known: nothing waits in the transport."""
 
     def write(self, data: bytes) -> None:
-        """Send a piece now, or with others in a moment."""
-        if self._held or self._writes.behind:
-            if not self._held:
-                self._writes.hold(self)
+        """Send a piece now, or with others of this turn."""
+        if self._writes.interval_s:
             self._held.append(data)
+            self.flush()
+        elif self._held or self._writes.behind:
+            self._hold(data)
         else:
             self._send(data)
+
+    def write_text(self, data: bytes) -> None:
+        """Send a piece that is nothing but text: as `write`, or with others of this interval."""
+        if self._writes.interval_s:
+            self._hold(data)
+        else:
+            self.write(data)
+
+    def _hold(self, data: bytes) -> None:
+        if not self._held:
+            self._writes.hold(self)
+        self._held.append(data)
 
     def flush(self) -> None:
         """Send what was held back. Due before the transport itself is given anything."""

@@ -63,6 +63,24 @@ async def test_a_streamed_chat_says_the_same() -> None:
         assert all(chunk.usage is None for chunk in chunks)
 
 
+@pytest.mark.parametrize("stop", [False, True])
+async def test_a_stream_whose_text_waits_for_more_says_the_same(*, stop: bool) -> None:
+    steps = {"decode_ms": {"quadratic": 0, "linear": 0, "constant": 2}, "speedup": 1}
+    async with aggregated(ingress={"stream_interval_s": 0.02}, **steps) as (_, ingress):
+        text = reference_text(encoded("hello"), SEED, 40)
+        stops = [text[30:35]] if stop else None
+
+        answers = await asyncio.gather(
+            *(
+                fetch(ingress, COMPLETIONS, completion(max_tokens=40, stop=stops, stream=True))
+                for _ in range(3)
+            )
+        )
+
+        expected = text[: text.index(stops[0])] if stops else text
+        assert [answer.text for answer in answers] == [expected] * 3
+
+
 async def test_a_stream_counts_its_tokens_when_asked() -> None:
     async with disaggregated() as (_, ingress), official(ingress) as client:
         stream = await client.completions.create(

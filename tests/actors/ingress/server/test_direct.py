@@ -204,3 +204,47 @@ def test_what_is_held_can_be_sent_before_its_time(runner: asyncio.Runner) -> Non
 
     with runner:
         runner.run(run())
+
+
+def test_text_waits_for_more_of_its_interval_and_leaves_with_it(runner: asyncio.Runner) -> None:
+    async def run() -> None:
+        async with connected() as (transport, other):
+            out = outlet(transport, Writes(interval_s=0.05))
+            out.write(b"head;")
+            assert other.recv(100) == b"head;"
+            for text in (b"1", b"2", b"3"):
+                out.write_text(text)
+            with pytest.raises(BlockingIOError):
+                other.recv(100)
+            assert await read_until(other, 3) == b"123"
+            out.write_text(b"4")
+            assert await read_until(other, 1) == b"4"
+
+    with runner:
+        runner.run(run())
+
+
+def test_what_is_more_than_text_takes_along_what_waits_before_it(runner: asyncio.Runner) -> None:
+    async def run() -> None:
+        async with connected() as (transport, other):
+            out = outlet(transport, Writes(interval_s=1000.0))
+            out.write_text(b"1")
+            out.write(b"end")
+            assert other.recv(100) == b"1end"
+            out.write_text(b"2")
+            out.flush()
+            assert other.recv(100) == b"2"
+
+    with runner:
+        runner.run(run())
+
+
+def test_without_an_interval_text_is_a_piece_like_any_other(runner: asyncio.Runner) -> None:
+    async def run() -> None:
+        async with connected() as (transport, other):
+            out = outlet(transport)
+            out.write_text(b"1")
+            assert other.recv(100) == b"1"
+
+    with runner:
+        runner.run(run())
