@@ -123,11 +123,15 @@ class EventSink(Sink):
         if held:
             self._write(b"".join(held))
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, waits: bool = False) -> None:
+        """`waits`: it may wait for more of its kind (`stream_interval_s`)."""
         if self._outlet is None:
             self._held.append(data)
+            return
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+        if waits:
+            self._outlet.write_text(chunk)
         else:
-            chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
             self._outlet.write(chunk)
 
     def _waiting(self, size: int) -> None:
@@ -265,15 +269,15 @@ class StreamSink(EventSink):
 
     def text(self, index: int, text: str, logprobs: list[Logprobs] | None) -> None:
         stream = self._streams[index]
-        begin = b""
-        if not self._begun[index] and isinstance(stream, ChatStream):
+        events, begun = b"", self._begun[index]
+        if not begun and isinstance(stream, ChatStream):
             self._begun[index] = True
-            begin = stream.role()
+            events = stream.role()
         if text or logprobs:
-            begin += stream.content(text, self._format(index, logprobs))
+            events += stream.content(text, self._format(index, logprobs))
             self._offsets[index] += len(text)
-        if begin:
-            self._write(begin)
+        if events:
+            self._write(events, waits=begun)
 
     def parts(self, index: int, parts: list[Part], logprobs: list[Logprobs] | None) -> None:
         stream = self._streams[index]
@@ -286,7 +290,8 @@ class StreamSink(EventSink):
         if logprobs:
             events.append(stream.delta({}, chat_logprobs(logprobs, self._token_bytes)))
         if events:
-            self._write(b"".join(events))
+            begins = any(isinstance(part, CallBegin) for part in parts)
+            self._write(b"".join(events), waits=not begins)
 
     def finish(self, index: int, reason: FinishReason) -> None:
         self.text(index, "", None)

@@ -19,6 +19,7 @@ from actors.ingress.server.direct import Writes
 from actors.ingress.sinks import BodySink, Head, StreamSink
 from actors.messages.names import Kind
 from actors.messages.sampling import Logprobs, TokenLogprob
+from actors.text.answers.parts import CallBegin, Content
 from tests.service import tokenizer
 
 USAGE = Usage.of(3, 4, 1)
@@ -59,13 +60,14 @@ def stream(
     include_usage: bool = False,
     limit_bytes: int = 2**20,
     client: Client | None = None,
+    writes: Writes | None = None,
 ) -> StreamSink:
     def cut() -> None:
         assert client is not None, "nobody was to be cut off"
         client.abort()
 
     made = head(kind, include_usage=include_usage)
-    return StreamSink(made, choices, tokenizer().token_bytes, limit_bytes, cut, Writes())
+    return StreamSink(made, choices, tokenizer().token_bytes, limit_bytes, cut, writes or Writes())
 
 
 def body(kind: Kind = "chat", choices: int = 1) -> BodySink:
@@ -115,6 +117,30 @@ def test_nothing_is_written_before_the_response_is_open() -> None:
     assert first.choices[0].delta.content == "held"
     assert second.choices[0].delta.content == " and more"
     assert closing.choices[0].finish_reason == "stop"
+
+
+async def test_what_is_only_more_of_the_same_waits_and_nothing_else_does() -> None:
+    client, sink = Client(), stream(writes=Writes(interval_s=1000.0))
+    sink.open(client, chunked=False)
+
+    def shown() -> list[str]:
+        said = [event for event in events(client.received) if event != "[DONE]"]
+        deltas = [ChatCompletionChunk.model_validate_json(one).choices[0].delta for one in said]
+        return [delta.content or delta.role or "call or end" for delta in deltas]
+
+    sink.text(0, "first", None)
+    assert shown() == ["assistant", "first"]
+    sink.text(0, "second", None)
+    sink.parts(0, [Content("third")], None)
+    assert shown() == ["assistant", "first"]
+    sink.parts(0, [CallBegin(0, "f")], None)
+    assert shown() == ["assistant", "first", "second", "third", "call or end"]
+    lane = sink.lane(0)
+    assert lane is not None
+    lane.push(b"fourth")
+    assert shown()[-1] == "call or end"
+    sink.finish(0, "stop")
+    assert shown()[-2:] == ["fourth", "call or end"]
 
 
 def test_every_write_is_one_chunk_of_http() -> None:
