@@ -52,7 +52,7 @@ class IngressOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What becomes of a request with a field that is neither this server's nor OpenAI's."""
     stream_interval_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """How long a stream's text may wait for the next tokens', to be written with it: fewer writes,
-    a fifth less CPU for each token at 0.02, and clients that see text in steps of that. A first
+    a seventh less CPU for each token at 0.02, and clients that see text in steps of that. A first
     token and the end never wait. 0: each token is written as it comes."""
     max_unsent_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 1024 * 1024
     """Of one stream whose client reads too slowly; beyond it the connection is cut."""
