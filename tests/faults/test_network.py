@@ -92,7 +92,7 @@ async def cut_off(net: Network, relay: Relay, name: str, last_s: float, tokens: 
 async def answered_again(service: Stage) -> str:
     """`answered`, by a client that comes again while it is told to."""
     async with asyncio.timeout(REGISTERED_S):
-        while (after := await answered(service)).startswith("refused: 503"):  # noqa: ASYNC110 - it is asked
+        while (after := await answered(service)).startswith("refused: 503"):  # noqa: ASYNC110 - nobody tells a client
             await asyncio.sleep(0.05)
     return after
 
